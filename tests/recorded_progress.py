@@ -39,7 +39,7 @@ class RecordedBar:
         self.items = iterable
         self.desc = desc
         self.total = len(iterable) if total is None else total
-        self.done = initial
+        self.initial = self.done = initial
         self.unit = unit
         self.leave = leave
         self.delay = delay

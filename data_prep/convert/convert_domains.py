@@ -20,7 +20,7 @@ from absl import logging
 
 from data_prep.config import ConversionConfig
 from data_prep.convert.compare_shards import require_unchanged, skipped_error
-from data_prep.convert.part_files import ConversionJob, write_part
+from data_prep.convert.part_files import ConversionJob, is_written, write_part
 from data_prep.convert.write_shards import write_domain_shards
 from u2net_tf import files, locks, parallel, temporary_names
 from u2net_tf.errors import InputError
@@ -246,18 +246,25 @@ def _write_parts(
     Raises:
       InputError: if a case is unusable, unless such cases are skipped.
     """
+    # Here and not in the workers, so that parts of an interrupted run do not count in
+    # the rate of the progress.
+    pending = [job for job in jobs if not is_written(job)]
     skipped: dict[str, str] = {}
     with parallel.workers(
         executor,
         settings.num_workers,
-        len(jobs),
+        len(pending),
         share_cores=True,
         where=domain.name,
     ) as pool:
-        finished = parallel.map_cases(write_part, jobs, pool)
-        for job, problem in progress(
-            finished, domain.name, total=len(jobs), unit="case"
-        ):
+        bar = progress(
+            parallel.map_cases(write_part, pending, pool),
+            domain.name,
+            total=len(jobs),
+            initial=len(jobs) - len(pending),
+            unit="case",
+        )
+        for job, problem in bar:
             if problem and settings.on_bad_case == "fail":
                 raise problem
             if problem:

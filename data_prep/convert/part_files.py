@@ -102,13 +102,11 @@ class PreprocessedCase:
 
 
 def write_part(job: ConversionJob) -> InputError | None:
-    """Writes the part of one case, unless it exists already.
+    """Writes the part of one case.
 
     Returns:
       The problem with the case, which names the file; None if there is none.
     """
-    if _is_written(job):
-        return None
     try:
         _write_part(job)
     except InputError as error:
@@ -152,7 +150,8 @@ def _provenance(part: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return found
 
 
-def _is_written(job: ConversionJob) -> bool:
+def is_written(job: ConversionJob) -> bool:
+    """Returns whether the part of one case exists and was made from the same input."""
     if not job.part.is_file():
         return False
     try:

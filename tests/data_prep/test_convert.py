@@ -1167,3 +1167,11 @@ def test_progress_counts_cases_and_finished_domains_are_reported(one):
         (one.domain.name, "case", 4),
         (f"{one.domain.name}: shards", "case", 4),
     ]
+
+
+def test_progress_of_a_resumed_run_starts_at_its_parts(one):
+    fail_at(one, last_case(one))
+    progress = RecordedProgress()
+    one.convert(progress=progress)
+    assert [bar.initial for bar in progress.bars] == [3, 0]
+    assert [count for _, _, count in progress.counts] == [4, 4]
