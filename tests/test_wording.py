@@ -1,6 +1,12 @@
 import pytest
 
-from u2net_tf.wording import control_characters, duration, escape_controls, quantity
+from u2net_tf.wording import (
+    control_characters,
+    duration,
+    escape_controls,
+    quantity,
+    three_digits,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +21,22 @@ from u2net_tf.wording import control_characters, duration, escape_controls, quan
 )
 def test_quantity(count, nouns, expected):
     assert quantity(count, *nouns) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.70312, "0.703"),
+        (12, "12"),
+        (512, "512"),
+        (999.4, "999"),
+        (999.6, "1000"),
+        (1024, "1024"),
+        (22026.5, "22026"),
+    ],
+)
+def test_three_digits(value, expected):
+    assert three_digits(value) == expected
 
 
 @pytest.mark.parametrize(

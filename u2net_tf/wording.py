@@ -17,6 +17,14 @@ def quantity(count: int, singular: str, plural: str = "") -> str:
     return f"{count} {singular if count == 1 else plural or f'{singular}s'}"
 
 
+def three_digits(value: float) -> str:
+    """Formats a positive number with 3 significant digits, or more before the point.
+
+    Unlike the format "g", it has no exponent for large numbers: "0.703", "12", "1024".
+    """
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
+
+
 def first_few(values: Sequence[object], *, limit: int = 5) -> str:
     """Joins values by commas, the first few of many: "1, 2, 3, 4, 5 and 1,997 more".
 

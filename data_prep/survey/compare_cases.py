@@ -12,7 +12,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import require_classes
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
-from u2net_tf.wording import escape_controls, first_few, quantity
+from u2net_tf.wording import escape_controls, first_few, quantity, three_digits
 
 # A voxel size that differs from the median of its domain by a larger factor may be in
 # a different unit; slice thicknesses within a dataset differ by less.
@@ -102,4 +102,4 @@ def _spacing_warnings(cases: Sequence[CaseFacts]) -> list[str]:
 
 
 def _in_mm(sizes: Sequence[float]) -> str:
-    return " × ".join(f"{size:.3g}" for size in sizes) + " mm"
+    return " × ".join(map(three_digits, sizes)) + " mm"

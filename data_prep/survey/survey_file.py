@@ -18,7 +18,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.preprocessing import SpacingSource
 from u2net_tf.schema import Text
-from u2net_tf.wording import quantity
+from u2net_tf.wording import quantity, three_digits
 
 JSON_NAME = "survey.json"
 CSV_NAME = "survey.csv"
@@ -234,7 +234,7 @@ def _ranges(triples: Sequence[Sequence[float]]) -> str:
         return "–"
     parts = []
     for sizes in zip(*triples, strict=True):
-        low, high = f"{min(sizes):.3g}", f"{max(sizes):.3g}"
+        low, high = three_digits(min(sizes)), three_digits(max(sizes))
         parts.append(low if low == high else f"{low}–{high}")
     return " × ".join(parts)
 

@@ -11,6 +11,7 @@ import numpy as np
 from data_prep.survey.examine_case import CaseFacts
 from data_prep.survey.measurements import PERCENTILES
 from u2net_tf.plan.domains import AXES
+from u2net_tf.wording import three_digits
 
 # Intensity percentiles to compare; the extremes depend on single voxels.
 _PERCENTILES = (2, 50, 98)
@@ -89,7 +90,7 @@ def _measures(
     # Not strict: both are empty if the image cannot be read.
     for axis, spacing, size in zip(AXES, case.spacing_mm, case.shape, strict=False):
         for name, length in (("spacing", spacing), ("extent", spacing * size)):
-            measure = _Measure(math.log(length), 1.0, f"{length:.3g} mm")
+            measure = _Measure(math.log(length), 1.0, f"{three_digits(length)} mm")
             yield (f"{name} {axis}", 0), measure
     for index, row in enumerate(case.percentiles):
         if not row:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from invented_scans import SHAPE, draw_image, make_labels
-from invented_surveys import make_domain, make_faulty
+from invented_surveys import make_case, make_domain, make_faulty
 
 from data_prep.survey import survey_file
 from u2net_tf.errors import InputError
@@ -42,6 +42,16 @@ def test_table_has_the_columns_of_the_paper(surveyed):
     assert "4–6 × 10 × 8" in row
     assert "1 × 1 × 1" in row
     assert len({line.index("×") for line in lines[2:4]}) <= 2
+
+
+def test_table_has_no_exponents():
+    sizes = {"shape": (20, 1024, 1031), "spacing_mm": (3.0, 0.70312, 1200.0)}
+    domain = dataclasses.replace(
+        make_domain("A"), cases=(make_case("A", "x", **sizes),)
+    )
+    table = survey_file.format_domains([domain])
+    assert " 20 × 1024 × 1031 " in table
+    assert " 3 × 0.703 × 1200 " in table
 
 
 def test_measurements_of_a_good_case(cases):

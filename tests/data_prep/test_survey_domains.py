@@ -403,7 +403,7 @@ def test_unusual_voxel_sizes_are_reported(tmp_path):
     warnings = compare_cases.domain_warnings(dataset, cases)
     usual = "but the median of the domain is 12.3 × 4.1 × 4.1 mm"
     assert [w for w in warnings if "median of the domain" in w] == [
-        f"c.nii.gz: voxel size 3e+03 × 1e+03 × 1e+03 mm (z, y, x), {usual}",
+        f"c.nii.gz: voxel size 3000 × 1000 × 1000 mm (z, y, x), {usual}",
         f"f.nii.gz: voxel size 0.3 × 0.1 × 0.1 mm (z, y, x), {usual}",
     ]
     warnings = compare_cases.domain_warnings(dataset, [make_facts("a", ())])

@@ -37,7 +37,7 @@ def test_score_is_the_distance_in_robust_deviations():
     for name, distance in zip("01234", (2, 1, 0, 1, 8), strict=True):
         assert ranked[name].score == pytest.approx(distance / 1.4826)
     assert next(iter(ranked)) == "4"
-    assert ranked["4"].measure == "spacing z 2.2e+04 mm"
+    assert ranked["4"].measure == "spacing z 22026 mm"
 
 
 def test_the_smallest_unit_is_one_hundredth():

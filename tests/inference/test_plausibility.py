@@ -43,7 +43,7 @@ def test_a_plausible_scan_is_not_reported(domain):
 def test_a_wrong_unit(domain, usual):
     found = differences(draw(spacing_mm=(3, 1, 100)), domain)
     assert found[0] == f"voxels of 100 mm along x, not {usual} mm"
-    assert found[1].startswith("an extent of 4e+03 mm along x, not ")
+    assert found[1].startswith("an extent of 4000 mm along x, not ")
     assert len(found) == 2
 
 

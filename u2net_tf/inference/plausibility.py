@@ -15,6 +15,7 @@ import numpy as np
 from u2net_tf.plan.domains import AXES, Domain
 from u2net_tf.plan.scan_ranges import PERCENTILES, Range
 from u2net_tf.volumes.grid import Volume
+from u2net_tf.wording import three_digits
 
 # Spacings and extents are reported if they exceed the domain's range by this factor.
 _MAX_FACTOR = 2.0
@@ -63,7 +64,8 @@ def _far_sizes(
 ) -> Iterator[str]:
     for axis, size, (low, high) in zip(AXES, received, ranges, strict=True):
         if not low / factor <= size <= high * factor:
-            yield f"{what} of {size:.3g} mm along {axis}, not {_range(low, high)} mm"
+            usual = _range(low, high)
+            yield f"{what} of {three_digits(size)} mm along {axis}, not {usual} mm"
 
 
 def _odd_intensities(image: Volume, domain: Domain) -> Iterator[str]:
