@@ -29,6 +29,7 @@ COMMANDS = (
     "convert",
     "depthwise",
     "depthwise_ways",
+    "export",
     "inference",
     "large_scan",
     "loss",
@@ -324,6 +325,25 @@ def test_large_scan(run):
         else:
             assert 2e7 < row["worker_bytes"] < row["process_bytes"] + 1e9
     assert "3 scans of 40×48×56 voxels of 1×0.8×0.8 mm, --num_workers=1" in printed
+
+
+@pytest.mark.slow
+def test_export(run):
+    for package in ("tf2onnx", "onnxruntime", "openvino", "onnxscript"):
+        pytest.importorskip(package)
+    printed, content = run("export", *SMALL, "--patch_sizes=8", "--runs=2")
+    assert [row["contender"] for row in content["rows"]] == [
+        "compiled TensorFlow",
+        "SavedModel",
+        "onnxruntime",
+        "OpenVINO",
+        "onnxruntime, PyTorch's export",
+        "OpenVINO, PyTorch's export",
+    ]
+    for row in content["rows"]:
+        assert row["patch"] == "8×8×8"
+        assert len(row["runs_seconds"]) == 2
+    assert "(8, 8, 8): probabilities differ by at most" in printed
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import ast
 import gzip
+import importlib.metadata
 import json
 import pathlib
 import subprocess
@@ -176,7 +177,9 @@ def python_with_jax(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jax")
     venv.create(folder, with_pip=True)
     interpreter = folder / "bin" / "python"
-    packages = ["jax", "absl-py", "numpy"]
+    # Coverage is measured there, too, by this test run's package.
+    measured = f"coverage=={importlib.metadata.version('coverage')}"
+    packages = ["jax", "absl-py", "numpy", measured]
     subprocess.run(
         [interpreter, "-m", "pip", "install", "--quiet", *packages], check=True
     )
