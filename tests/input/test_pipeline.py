@@ -295,6 +295,45 @@ def test_first_patches_of_every_batch_contain_foreground(shards):
     assert not hits[:, 1].all()
 
 
+@pytest.mark.parametrize(
+    ("buffer_records", "per_shard", "permuted"),
+    [
+        (1, 2, True),
+        (2, 2, False),
+        # The order of shards with one record each is random.
+        pytest.param(1, 1, False, marks=pytest.mark.slow),
+    ],
+)
+def test_every_case_is_drawn_around_foreground_in_half_of_its_patches(
+    tmp_path, buffer_records, per_shard, permuted
+):
+    """Also if only whole shards are shuffled, whose records come in pairs."""
+    made = write_shards(tmp_path, HEART, per_shard=per_shard)
+    size_mb = made.cases[0].num_bytes / 1e6
+    settings = {
+        "batch_size": 2,
+        "input_memory_mb": 8 * (buffer_records + 0.5) * size_mb,
+        # Without them, a patch at a fixed position contains the organ or does not.
+        "sampling": SamplingConfig(
+            oversample_foreground_fraction=0.5, smallest_share=0, foreground_share=0
+        ),
+        "augmentation": NOT_MIRRORED,
+    }
+    heart = dataclasses.replace(HEART, patch_size=(1, 1, 1), pools=(0, 0, 0))
+    shards = (tmp_path, [made])
+    batches = take_domain(shards, 200, heart, **settings)
+    hits = np.stack([batch["labels"].any(axis=(1, 2, 3)) for batch in batches])
+    # In 400 patches of one voxel each, the organ is hit by chance about once.
+    assert (hits.sum(axis=1) >= 1).all()
+    assert hits.sum() <= 210
+    assert hits[:, 0].all() == (not permuted)
+    cases = np.array(cases_of(batches))
+    for case in heart.train:
+        assert 0.3 < hits.ravel()[cases == case].mean() < 0.7, case
+    found = take_domain(shards, 3, heart, first_batch=61, **settings)
+    assert_same(found, batches[61:64])
+
+
 def test_batch_size_of_the_settings_overrides_the_plan(shards, shared):
     assert len(shared.take_domain(1)[0]["case"]) == 2
     assert len(take_domain(shards, 1, batch_size=4)[0]["case"]) == 4

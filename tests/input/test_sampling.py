@@ -265,3 +265,28 @@ def test_shares_above_one_are_an_error():
     SamplingConfig(smallest_share=0.6, foreground_share=0.4)
     with pytest.raises(ValueError, match="expected at most 1. Received: 0.6 . 0.5"):
         SamplingConfig(smallest_share=0.6, foreground_share=0.5)
+
+
+# Permutations of a batch.
+
+
+def test_patches_of_a_batch_are_permuted():
+    def permuted(key):
+        numbers = tf.data.Dataset.range(3 * 600)
+        indices = numbers.map(lambda n: sampling.permute_in_batch(n, 3, key)).batch(3)
+        return np.stack(list(indices.as_numpy_iterator()))
+
+    found = permuted((5 << 32) + 7)
+    orders, counts = np.unique(found, axis=0, return_counts=True)
+    assert orders.tolist() == [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ]
+    tolerance = 4.5 * math.sqrt(600 * 1 / 6 * 5 / 6)
+    assert abs(counts - 100).max() < tolerance
+    assert not np.array_equal(found, permuted((5 << 32) + 8))
+    assert not np.array_equal(found, permuted((6 << 32) + 7))

@@ -75,7 +75,10 @@ def domain_dataset(
         shards, _key(domain, settings), sizes.shuffled_records, position
     )
     parse_record = _make_parser(shards)
-    crop = _make_cropper(domain, settings, batch_size)
+    # If the records of a shard are not shuffled, a case may have the same index in all
+    # batches. Its patches would then all be drawn around foreground, or none of them.
+    permuted = sizes.shuffled_records == 1 and len(shards.paths) < len(shards.entries)
+    crop = _make_cropper(domain, settings, batch_size, permuted=permuted)
 
     dataset = tf.data.Dataset.range(position.epoch, tf.int64.max)
     # Shuffled within an epoch, so that every case comes once before any comes twice;
@@ -172,9 +175,13 @@ def _make_parser(
 
 
 def _make_cropper(
-    domain: Domain, settings: DataConfig, batch_size: int
+    domain: Domain, settings: DataConfig, batch_size: int, *, permuted: bool
 ) -> Callable[[tf.Tensor, Fields], Fields]:
-    """Returns the function that makes a patch from its number and its record."""
+    """Returns the function that makes a patch from its number and its record.
+
+    If `permuted`, which patches of a batch are always drawn around foreground is random
+    instead of the first ones.
+    """
     key = _key(domain, settings)
     transform = make_patch_transform(
         domain,
@@ -187,10 +194,13 @@ def _make_cropper(
     def crop(number: tf.Tensor, fields: Fields) -> Fields:
         seed = tf.stack([tf.constant(key, tf.int64), number])
         origin_seed, mirroring_seed = tf.unstack(tf.random.split(seed, 2))
+        index_in_batch = number % batch_size
+        if permuted:
+            index_in_batch = sampling.permute_in_batch(number, batch_size, key)
         origin = sampling.draw_patch_origin(
             fields,
             domain.patch_size,
-            number % batch_size,
+            index_in_batch,
             batch_size,
             settings.sampling,
             origin_seed,

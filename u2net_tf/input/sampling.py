@@ -9,6 +9,26 @@ import tensorflow as tf
 from u2net_tf.config.data import SamplingConfig
 from u2net_tf.shards.records import Fields
 
+# Distinguishes the seeds of batches from others with the same key.
+_BATCH = 4
+
+
+def permute_in_batch(number: tf.Tensor, batch_size: int, key: int) -> tf.Tensor:
+    """Returns the index of a patch in a random permutation of its batch.
+
+    Args:
+      number: scalar int64, number of the patch.
+      batch_size: patches per batch.
+      key: combines seed and domain.
+
+    Returns:
+      Scalar int64, each of 0 to `batch_size` - 1 for one patch of a batch.
+    """
+    seed = tf.stack([tf.constant(key, tf.int64), number // batch_size])
+    seed = tf.random.fold_in(seed, tf.constant(_BATCH, seed.dtype))
+    indices = tf.range(batch_size, dtype=tf.int64)
+    return tf.random.experimental.stateless_shuffle(indices, seed)[number % batch_size]
+
 
 def draw_patch_origin(
     fields: Fields,
@@ -26,7 +46,8 @@ def draw_patch_origin(
     Args:
       fields: a record, as `records.parse` returns it.
       patch_size: z, y, x.
-      index_in_batch: scalar, index of the patch in its batch.
+      index_in_batch: scalar, index of the patch in its batch or in a permutation of it;
+        the first ones are always drawn around foreground.
       batch_size: patches per batch.
       sampling: fractions of patches to draw around foreground.
       seed: (2,) integers.
