@@ -139,7 +139,7 @@ class AugmentationConfig(Config):
                 _check_range(name, getattr(self, name))
         lowest, highest = self.elastic_sigma_mm
         # The lowest is the spacing of a lattice that extends beyond the patch by a
-        # multiple of the highest, so their ratio bounds its size.
+        # multiple of the highest, so their ratio bounds the part beyond the patch.
         if highest > _MAX_SIGMA_RATIO * lowest:
             raise InputError(
                 "`elastic_sigma_mm`",

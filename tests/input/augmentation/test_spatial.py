@@ -250,6 +250,29 @@ def test_a_transform_with_probability_0_never_happens(name):
     assert (found[key] == none).all()
 
 
+def test_nothing_is_drawn_for_a_deformation_with_probability_0():
+    """The other draws and the coordinates stay the same, at any spacing."""
+    grid = PatchGrid((5, 7, 7), (5, 7, 7), (100.0, 100.0, 1.0))
+    chosen = AugmentationConfig(rotation_probability=1, scaling_probability=1)
+    rarely = chosen.with_changes(elastic_probability=1e-9)
+    seed = tf.constant([9, 3], tf.int64)
+
+    def draw(augmentation):
+        mirrored = tf.constant((False, True, False))
+        return spatial.draw_spatial(grid, augmentation, mirrored, seed)
+
+    found, expected = draw(chosen), draw(rarely)
+    assert found.noise.shape == (3, 0, 0, 0)
+    assert expected.noise.shape == spatial.elastic_noise_shape(grid, rarely)
+    assert expected.noise.shape[1] == 49
+    for name in set(found._fields) - {"noise"}:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_array_equal(
+        spatial.coordinates(grid, chosen, found),
+        spatial.coordinates(grid, rarely, expected),
+    )
+
+
 def test_mirroring_is_passed_on():
     found = draws(ON, 3, mirrored=(False, True, False))["mirrored"]
     np.testing.assert_array_equal(found, [[False, True, False]] * 3)

@@ -273,6 +273,28 @@ def test_a_box_that_exceeds_the_memory_is_refused():
     warp.Warp(grid, AugmentationConfig(scaling_probability=1), "linear")
 
 
+def test_a_lattice_that_exceeds_the_memory_is_refused():
+    """Its size is checked before anything is drawn."""
+    grid = PatchGrid((128, 128, 128), (128, 128, 128), (2.5, 2.5, 2.5))
+    # (127 · 2.5 + 6 · 10) mm, rounded up, plus one.
+    with pytest.raises(
+        InputError,
+        match="`elastic_sigma_mm`: .* at most 33554432 random numbers. Received: "
+        rf"{3 * 379**3}, three lattices of \(379, 379, 379\) points 1 mm apart",
+    ):
+        warp.Warp(
+            grid,
+            AugmentationConfig(elastic_probability=0.3, elastic_sigma_mm=(1, 10)),
+            "linear",
+        )
+    # Lattices of 190³ points.
+    warp.Warp(
+        grid,
+        AugmentationConfig(elastic_probability=0.3, elastic_sigma_mm=(2, 10)),
+        "linear",
+    )
+
+
 def test_a_box_is_no_larger_than_possible_draws_need():
     """A patch that is only scaled does not need the box of a rotation."""
     grid = dataclasses.replace(THICK, spacing_mm=(1.0, 1.0, 1.0))

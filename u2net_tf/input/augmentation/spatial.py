@@ -108,7 +108,7 @@ def draw_spatial(
             strict=True,
         )
     )
-    sizes = [len(points) for points in _lattices(grid, augmentation)]
+    noise_shape = elastic_noise_shape(grid, augmentation)
     return SpatialParameters(
         mirrored=mirrored,
         angle=tf.where(rotated, degrees * (math.pi / 180), 0.0),
@@ -117,7 +117,7 @@ def draw_spatial(
             deformed, elastic.displacement_std(alpha, sigma), 0.0
         ),
         elastic_sigma_mm=sigma,
-        noise=tf.random.stateless_normal([3, *sizes], seeds[5]),
+        noise=tf.random.stateless_normal(noise_shape, seeds[5]),
         moves=tf.reduce_any(applies),
     )
 
@@ -185,7 +185,17 @@ def largest_extent(grid: PatchGrid, augmentation: AugmentationConfig) -> np.ndar
     return half / np.array(grid.spacing_mm)
 
 
+def elastic_noise_shape(
+    grid: PatchGrid, augmentation: AugmentationConfig
+) -> tuple[int, ...]:
+    """Returns the shape of `SpatialParameters.noise`; empty without deformation."""
+    return (3, *(len(points) for points in _lattices(grid, augmentation)))
+
+
 def _lattices(grid: PatchGrid, augmentation: AugmentationConfig) -> list[np.ndarray]:
+    if not augmentation.elastic_probability:
+        # Sums over no points are displacements of 0.
+        return [np.zeros(0)] * 3
     return [
         elastic.lattice(positions, augmentation.elastic_sigma_mm)
         for positions in grid.positions_mm()

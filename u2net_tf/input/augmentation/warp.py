@@ -22,6 +22,8 @@ from u2net_tf.interpolation import kernels
 
 # Largest box that a patch may read: 1.5 GB as a float16 image and labels.
 MAX_VOXELS = 2**29
+# Most random numbers of the elastic deformation of a patch: 128 MiB.
+MAX_NOISE = 2**25
 # Neighbours on each side of a position along an axis, by method, and their weights at
 # its fractional offset.
 _TAPS = {"linear": 1, "cubic": 2}
@@ -45,7 +47,8 @@ class Warp:
       box_size: z, y, x.
 
     Raises:
-      InputError: if a patch may need more than `MAX_VOXELS` of its volume.
+      InputError: if a patch may need more than `MAX_VOXELS` of its volume, or more than
+        `MAX_NOISE` random numbers for its elastic deformation.
     """
 
     def __init__(self, grid: PatchGrid, augmentation: AugmentationConfig, method: str):
@@ -63,6 +66,7 @@ class Warp:
                 f"at most {MAX_VOXELS} voxels",
                 received=f"{math.prod(self.box_size)}, a box of {self.box_size}",
             )
+        _check_noise(grid, augmentation)
         # The centre of a patch of even size lies between two voxels.
         self._middle = [(size - 1) // 2 for size in grid.patch_size]
         self._interpolate = tf.function(
@@ -110,6 +114,19 @@ class Warp:
         return (
             interpolate_image(channels, positions, method=self._method),
             interpolate_labels(labels, positions),
+        )
+
+
+def _check_noise(grid: PatchGrid, augmentation: AugmentationConfig) -> None:
+    shape = spatial_module.elastic_noise_shape(grid, augmentation)
+    if math.prod(shape) > MAX_NOISE:
+        lowest = augmentation.elastic_sigma_mm[0]
+        raise InputError(
+            "`elastic_sigma_mm`",
+            expected=f"a lowest value with which a patch of {grid.patch_size} voxels "
+            f"of {grid.spacing_mm} mm needs at most {MAX_NOISE} random numbers",
+            received=f"{math.prod(shape)}, three lattices of {shape[1:]} points "
+            f"{lowest:g} mm apart",
         )
 
 
