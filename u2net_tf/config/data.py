@@ -90,7 +90,8 @@ class DataConfig(Config):
         description="Memory limit of the input pipeline's buffers for all domains "
         "together, MB: shuffled records, cropped and interleaved patches and "
         "prefetched batches. Each domain also needs memory for a batch and the record "
-        "being read.",
+        "being read. Affects the batches of domains whose cases do not all fit into "
+        "the shuffle buffer or yield several patches each.",
     )
     patches_per_volume: int = Field(
         0,

@@ -7,6 +7,9 @@ the last eighth for prefetched batches. In addition, each domain needs a batch a
 record yields several patches, the record that they are cropped from (three times its
 size while it is parsed, plus the size of the previous record, whose last patches are
 still being cropped).
+
+The batches of a domain depend on all sizes but those of parallel calls and prefetched
+batches.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Reads of records are numbered through all epochs. The patches of W consecutive reads
 form a window and are interleaved: round r consists of the r-th patch of each read, in
 random order. Patches of one read are therefore about W apart; if an epoch ends within
-a window, a case may be in it twice. The order is a function of (seed, domain, number),
-so a resumed run parses only the records of its current window again.
+a window, a case may be in it twice. The order is a function of (seed, domain, number)
+and of the sizes of a window, so a resumed run with the same sizes parses only the
+records of its current window again.
 
 Excluded from AutoGraph, as `pipeline` is.
 """

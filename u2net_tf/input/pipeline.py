@@ -2,7 +2,9 @@
 
 Batch n comes from domain n mod T. All random values are functions of (seed, domain,
 number of the patch), so the batches from step n on are the same whether or not a run
-was interrupted before.
+was interrupted before. They also depend on the buffer sizes, and so on the memory and
+the number of domains that share it, except in a domain whose records all fit into the
+shuffle buffer and yield one patch each.
 
 No function here has control flow that depends on a tensor. They are excluded from
 AutoGraph, which would analyse the source of everything they call and take longer than
@@ -105,7 +107,7 @@ def _key(domain: Domain, settings: DataConfig) -> int:
     """Returns the first number of all seeds, which identifies the domain.
 
     It depends on the name, not on the index, so that other domains have no effect,
-    except on the order of records if these do not all fit into the shuffle buffer.
+    except through their number on the buffer sizes.
     """
     return (settings.seed << 32) + zlib.crc32(domain.name.encode())
 
