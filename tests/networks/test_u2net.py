@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from u2net_tf.networks import ops
 from u2net_tf.networks.u2net import U2Net
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
@@ -154,6 +155,36 @@ def test_deep_supervision_reads_the_levels_that_exist(pools, levels):
         expected += 10.0**index
     logits = model(draw(2, size=(16, 8, 8)), domain=1)
     np.testing.assert_allclose(logits, np.full(logits.shape, expected), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "pools", "number"),
+    [
+        ("none", 3, 21),
+        ("separable", 3, 38),
+        pytest.param("series", 3, 38, marks=pytest.mark.slow),
+        pytest.param("parallel", 3, 21, marks=pytest.mark.slow),
+        pytest.param("separable", 5, 60, marks=pytest.mark.slow),
+    ],
+)
+def test_number_of_consecutive_normalizations(monkeypatch, adapter, pools, number):
+    """Of the golden networks and of the default, as stated in docs/network.md.
+
+    If each normalization is replaced by a factor, the logits are a polynomial in it
+    whose degree is the number of normalizations on the longest path.
+    """
+    network = make(adapter=adapter, pools=(pools,) * 3, dtype="float64")
+
+    def largest_logit(factor):
+        def multiply(inputs, gamma, beta, residual=None, **_):
+            return inputs * factor if residual is None else inputs * factor + residual
+
+        monkeypatch.setattr(ops, "instance_norm", multiply)
+        images = draw(1, (2**pools,) * 3, "float64")
+        return np.abs(network(images, domain=0)).max()
+
+    degree = np.log10(largest_logit(1e4) / largest_logit(1e3))
+    assert degree == pytest.approx(number, abs=0.1)
 
 
 def test_unknown_batch_and_size():

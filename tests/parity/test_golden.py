@@ -120,9 +120,8 @@ class TestFloat64:
 @pytest.mark.parametrize("domain", [pytest.param(0, marks=pytest.mark.slow), 1])
 @pytest.mark.usefixtures("implementation")
 def test_float32(golden_dir, name, domain):
-    # Each of up to 35 successive normalizations divides by a deviation that is inexact
-    # in float32, and the separable network has twice as many as the others: PyTorch's
-    # own error in float32 is 4e-4 there.
+    # Each of up to 38 consecutive normalizations divides by a deviation that is inexact
+    # in float32: PyTorch's own error of the separable network is 4e-4.
     golden = Golden(golden_dir / f"{name}.npz", "float32")
     load_published_weights(golden.model, golden.params)
     image, labels, expected = golden.batch(domain)

@@ -27,7 +27,7 @@ from tools.bench.setting import Setting, build_torch, draw_batch
 from tools.bench.step import LARGEST_TOGETHER
 from u2net_tf import command
 
-# Difference of the blocks' probabilities: with random weights, each of the 62
+# Difference of the blocks' probabilities: with random weights, each of the 60
 # consecutive norms magnifies the rounding errors before it.
 TOLERANCE = 2e-2
 COLUMNS = (

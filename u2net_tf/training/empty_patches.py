@@ -3,10 +3,11 @@
 If intensity statistics are those of positive voxels, the background of a scan is
 exactly 0, and so are patches within it. In a new network, whose biases and β are 0, all
 feature maps of such a patch are constant and 0, too: an instance normalization with
-variance 0 multiplies the gradient by 1/√ε = 316. Forty of them in a row amplify it
-by 10^26, which neither float32 nor any loss scale can represent. In later steps, these
-feature maps only contain the effect of small biases at the borders, and their gradient
-is still 10 to 100 times that of other patches and dominates Adam's moments.
+variance 0 multiplies the gradient by 1/√ε = 316. In the default network, with up to 60
+of them in a row, a gradient of 10² grows to 10²⁶: float16 cannot represent it with any
+loss scale, nor float32 its square. In later steps, these feature maps only contain the
+effect of small biases at the borders, and their gradient is still 10 to 100 times that
+of other patches and dominates Adam's moments.
 
 There is nothing to learn from such a patch: prediction skips windows in which a scan is
 all 0 and labels them background. A patch with another constant value is different:

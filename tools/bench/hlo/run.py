@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-# As in `tools.bench.step`: 35 consecutive normalizations amplify rounding errors.
+# As in `tools.bench.step`: 60 consecutive normalizations amplify rounding errors.
 TOLERANCE = 2e-2
 WARM_UPS = 3
 # Number of runs in a trace.
