@@ -18,7 +18,7 @@ from u2net_tf.inference import case_memory, label_maps, prepared_organs, usable_
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.volumes import dicom_segmentation
+from u2net_tf.volumes import dicom_segments
 
 
 class Foreground:
@@ -134,7 +134,8 @@ def test_label_maps_of_dicom_are_dicom(predict, series, tmp_path, caplog):
     assert predict([series], **options) == (1, 0)
     out = tmp_path / "out"
     assert names_of(out) == {"series.dcm", "series_probabilities.nii.gz"}
-    assert dicom_segmentation.count_voxels(out / "series.dcm")[1] == 6 * 8 * 8
+    counts = dicom_segments.count_voxels(out / "series.dcm", toy.TWO)
+    assert counts[1] == 6 * 8 * 8
     assert "Task92_Two: no anatomy code for" in caplog.text
     # If the format changes, only the newer label map is kept, as if the model changes.
     assert predict([series], output_format="seg_nrrd") == (0, 0)
@@ -378,6 +379,27 @@ def test_unusable_scans_are_skipped(predict, bad, tmp_path, num_workers):
     assert "header.nii.gz: expected a readable NIfTI file" in str(skipped["header"])
     assert "expected an image with non-zero voxels" in str(skipped["voxels"])
     assert progress.counts == [("predicting", "case", 3)]
+
+
+@pytest.mark.parametrize("on_bad_case", ["skip", "fail"])
+def test_a_scan_without_finite_probabilities(
+    predict, tmp_path, monkeypatch, on_bad_case
+):
+    calls, original = [], Foreground.predict_windows
+
+    def predict_windows(self, windows, domain, *, few=False):
+        calls.append(domain)
+        predicted = original(self, windows, domain, few=few)
+        return predicted * np.nan if len(calls) == 1 else predicted
+
+    monkeypatch.setattr(Foreground, "predict_windows", predict_windows)
+    if on_bad_case == "fail":
+        with pytest.raises(InputError, match=r"two_0.nii.gz: expected finite class"):
+            predict(on_bad_case="fail")
+        return
+    *_, skipped = predict()
+    assert list(skipped) == ["scan_0"]
+    assert set(times(tmp_path / "out")) == {"scan_1.nii.gz", "scan_2.nii.gz"}
 
 
 def test_a_bad_header_is_an_error_before_the_first_prediction(predict, bad, tmp_path):

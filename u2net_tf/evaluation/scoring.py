@@ -109,7 +109,8 @@ def score_domain(
     Raises:
       InputError: before the first case is predicted, if a label map cannot be written,
         or would replace one that was not written here or was edited since; or if a case
-        cannot be used, unless such cases are skipped.
+        cannot be used or its label map was edited in the meantime, unless such cases
+        are skipped.
     """
     domain = predictor.spec.plan.domains[index]
     jobs = {
@@ -139,7 +140,8 @@ def score_domain(
         read, pending, reading, skipped=skipped, bar=bar, executor=executor
     ) as contents:
         for case, content in contents:
-            scores[case] = jobs[case].score(*content)
+            with usable_cases.skipped_if_unusable(case.name, skipped, reading):
+                scores[case] = jobs[case].score(*content)
             # Freed before waiting for the next ones.
             del content
     return DomainScores(

@@ -122,7 +122,8 @@ def predict_files(
     Raises:
       InputError: before the first scan is predicted, if a file cannot be written, or
         would replace a scan, or a file that was not written here or was edited since;
-        or if a scan cannot be used, unless such scans are skipped.
+        or if a scan cannot be used or one of its files was edited in the meantime,
+        unless such scans are skipped.
       StoppedError: if a package that the format or the preview needs is missing.
     """
     _require_formats(layout, found, output_format, preview)
@@ -166,10 +167,10 @@ def predict_files(
         executor=executor,
     ) as contents:
         for scan, content in contents:
-            files_of_scan = work.pending[scan]
-            overlaps[scan.name] = layout.write(
-                scan, content, files_of_scan, table, num_scans=len(found.scans)
-            )
+            with usable_cases.skipped_if_unusable(scan.name, skipped, reading):
+                overlaps[scan.name] = layout.write(
+                    scan, content, work.pending[scan], table, num_scans=len(found.scans)
+                )
             # Freed before waiting for the next one.
             del content
     table.write()

@@ -141,6 +141,22 @@ def skip_all(
     return skipped
 
 
+@contextlib.contextmanager
+def skipped_if_unusable(
+    name: str, skipped: dict[str, InputError], reading: ReadingConfig
+) -> Iterator[None]:
+    """Adds a case to the skipped ones if it turns out to be unusable in this context.
+
+    Raises:
+      InputError: the reason, unless such cases are skipped.
+    """
+    try:
+        yield
+    except InputError as error:
+        # The traceback would keep the arrays of the case in memory.
+        skip(name, error.with_traceback(None), skipped, reading)
+
+
 def skip(
     name: str,
     reason: InputError,
