@@ -125,3 +125,19 @@ def test_folders_may_be_relative(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "raw")
     (case,) = find_cases(["imagesTr"], ["labelsTr"], predicted, max_cases=1)
     assert case.image_path.samefile("imagesTr/a_0000.nii.gz")
+
+
+def test_label_maps_may_be_named_like_the_images(write, tmp_path):
+    """As `predict` names them, also if two of its outputs are compared."""
+    names = [f"{case}_0000" for case in "ab"]
+    images, _, predictions = write(names, "ab", names, **nnunet_1("ab", "CT"))
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in names:
+        (other / f"{name}.nii.gz").touch()
+    arguments = [images, [str(other)], predictions]
+    assert found(arguments) == {case: (f"{case}_0000",) * 3 for case in "ab"}
+    # A single image, and folders of label maps.
+    image = f"{images[0]}/a_0000.nii.gz"
+    (case,) = find_cases([image], [str(other)], predictions, max_cases=4)
+    assert (case.name, case.prediction_path.name) == ("a", "a_0000.nii.gz")

@@ -78,12 +78,13 @@ def _cases_of(
         "image", image, {case.name: case.image_paths for case in cases}
     )
     prediction_files = _list_files("prediction", prediction)
-    _add_names_of_images(prediction_files, image_files, pathlib.Path(image))
+    _add_names_of_cases(prediction_files, image_files, pathlib.Path(image))
     reference_files = {}
     if reference:
         reference_files = _list_files(
             "reference", reference, {case.name: (case.label_path,) for case in cases}
         )
+        _add_names_of_cases(reference_files, image_files, pathlib.Path(image))
     if pathlib.Path(image).is_file() and pathlib.Path(prediction).is_file():
         # Single files belong together regardless of their names.
         name = next(iter(image_files))
@@ -114,22 +115,23 @@ def _cases_of(
     ]
 
 
-def _add_names_of_images(
-    predictions: dict[str, pathlib.Path],
+def _add_names_of_cases(
+    label_maps: dict[str, pathlib.Path],
     image_files: Mapping[str, pathlib.Path],
-    folder: pathlib.Path,
+    image: pathlib.Path,
 ) -> None:
-    """Adds the case names of predictions that are named like the file of an image.
+    """Adds the case names of label maps that are named like the file of an image.
 
     With a single modality, `predict` names the label map of `case_0000.nii.gz` like
     this, while `evaluate` names it `case.nii.gz`.
     """
+    folder = files.absolute_path(image if image.is_dir() else image.parent)
     for name, file in image_files.items():
         stem = scan_stem(file)
         # Files in folders of patients may all have the same name.
-        is_unique = file.parent == files.absolute_path(folder)
-        if is_unique and stem in predictions:
-            predictions.setdefault(name, predictions[stem])
+        is_unique = files.absolute_path(file).parent == folder
+        if is_unique and stem in label_maps:
+            label_maps.setdefault(name, label_maps[stem])
 
 
 def _listed_cases(image: pathlib.Path) -> tuple[msd.Case, ...]:
