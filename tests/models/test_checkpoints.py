@@ -861,6 +861,32 @@ class TestFullDisk:
             saved.save(RunState(1, logs={"step": 1}))
         assert {p: p.read_bytes() for p in index.parent.iterdir()} == before
 
+    @pytest.mark.parametrize("has_index", [True, False])
+    def test_an_old_copy_never_replaces_a_checkpoint(self, tmp_path, has_index):
+        """A process is killed while it removes the copy."""
+        saved, _ = open_run(tmp_path, keep=1)
+        path = pathlib.Path(saved.save(RunState(1)))
+        copy = path.with_name("step-1.replaced")
+        copy.mkdir()
+        for part in path.parent.glob("step-1.[di]*"):
+            if has_index or part.suffix != ".index":
+                shutil.copy(part, copy)
+        saved.save(RunState(2))
+        saved, _ = open_run(tmp_path)
+        assert saved.restore().step == 2
+        assert not copy.exists()
+        assert not list(path.parent.glob("step-1.*"))
+
+    def test_an_incomplete_copy_is_removed(self, tmp_path):
+        saved, _ = open_run(tmp_path)
+        path = pathlib.Path(saved.save(RunState(1)))
+        copy = path.with_name("step-7.replaced")
+        copy.mkdir()
+        shutil.copy(f"{path}.data-00000-of-00001", copy / "step-7.data-00000-of-00001")
+        saved, _ = open_run(tmp_path)
+        assert saved.restore().step == 1
+        assert not copy.exists()
+
     def test_no_empty_folder_is_left(self, tmp_path, disk_is_full):
         saved, _ = open_run(tmp_path / "new" / "model")
         with disk_is_full(), pytest.raises(OSError, match="File too large"):

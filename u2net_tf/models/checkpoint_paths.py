@@ -84,6 +84,8 @@ def inner_models(model_dir: str | os.PathLike) -> list[pathlib.Path]:
 def remove(paths: Sequence[str]) -> None:
     """Removes checkpoints, their indices first."""
     for path in paths:
+        # Otherwise, the checkpoint would be restored from it.
+        shutil.rmtree(f"{path}{checkpoint_replacement.SUFFIX}", ignore_errors=True)
         pathlib.Path(f"{path}.index").unlink(missing_ok=True)
     for folder in {pathlib.Path(path).parent for path in paths}:
         # A power cut must not leave an index without its data.

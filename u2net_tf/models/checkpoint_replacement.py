@@ -54,7 +54,9 @@ def settle(path: pathlib.Path) -> None:
     backup = pathlib.Path(f"{path}{SUFFIX}")
     if not backup.is_dir():
         return
-    if not pathlib.Path(f"{path}.index").exists():
+    # A backup without an index was being written or removed.
+    is_complete = (backup / f"{path.name}.index").exists()
+    if is_complete and not pathlib.Path(f"{path}.index").exists():
         move_into_place(backup, path)
     shutil.rmtree(backup, ignore_errors=True)
 
