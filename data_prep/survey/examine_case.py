@@ -25,6 +25,9 @@ from u2net_tf.volumes.grid import Volume, header_problem, reorient_to
 # The plan's default preprocessing.
 DEFAULTS = Preprocessing()
 
+# To be increased when a check or a measurement is added, so that an interrupted survey
+# of an earlier version examines its cases again.
+CHECKS_VERSION = 1
 # Kinds of fault. See `is_usable`.
 IMAGE, LABEL, SAME_IMAGE = "image", "label", "same image"
 CONTRAST = "contrast"
@@ -88,7 +91,10 @@ class SurveyJob:
     def key(self) -> str:
         """Key of the result, with or without a thumbnail; see `work_log.work_key`."""
         return work_log.work_key(
-            dataclasses.astuple(dataclasses.replace(self, thumbnail=None)),
+            [
+                CHECKS_VERSION,
+                dataclasses.astuple(dataclasses.replace(self, thumbnail=None)),
+            ],
             files.file_signatures([*self.image_paths, self.label_path]),
         )
 

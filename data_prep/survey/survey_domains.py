@@ -14,7 +14,7 @@ from absl import logging
 from data_prep.config import SurveyConfig
 from data_prep.survey import draw_pictures, survey_file
 from data_prep.survey.compare_cases import domain_warnings, with_duplicate_faults
-from data_prep.survey.examine_case import GEOMETRY, CaseFacts, SurveyJob, examine_case
+from data_prep.survey.examine_case import CaseFacts, SurveyJob, examine_case
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf import files, locks, migrations, parallel, schema
 from u2net_tf.errors import InputError
@@ -275,8 +275,7 @@ def _examined_before(
 ) -> dict[SurveyJob, CaseFacts]:
     """Returns the logged facts of cases, except those that must be examined again.
 
-    These lack a requested thumbnail, or were logged by a version that did not measure
-    the foreground. Cases whose image cannot be read have neither.
+    These lack a requested thumbnail. Cases whose image cannot be read have none.
     """
     return {
         job: found.facts
@@ -287,16 +286,7 @@ def _examined_before(
             or not found.facts.shape
             or os.path.isfile(job.thumbnail)
         )
-        and not _lacks_foreground(found.facts)
     }
-
-
-def _lacks_foreground(facts: CaseFacts) -> bool:
-    is_measurable = facts.shape and facts.label_voxels
-    is_faulty = any(fault.kind == GEOMETRY for fault in facts.faults)
-    return bool(
-        is_measurable and not is_faulty and facts.foreground_intensities is None
-    )
 
 
 def _domain_facts(

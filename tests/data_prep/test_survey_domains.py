@@ -19,6 +19,7 @@ from recorded_progress import RecordedProgress
 
 from data_prep.config import SurveyConfig
 from data_prep.survey import compare_cases, survey_domains, survey_file
+from data_prep.survey import examine_case as examine_case_module
 from data_prep.survey.examine_case import (
     CaseFacts,
     SurveyJob,
@@ -97,20 +98,13 @@ def test_a_different_spacing_source_is_examined_again(interrupted, run_light):
     assert "kept a" not in read_checksums(interrupted)
 
 
-def test_cases_without_measured_foreground_are_examined_again(interrupted, run_light):
-    """Older versions logged no intensities of the foreground."""
-    log = interrupted / ".survey.partial.jsonl"
-    first, *others = log.read_text().split("\n")
-    row = json.loads(first)
-    assert row["facts"]["foreground_intensities"]
-    row["facts"]["foreground_intensities"] = None
-    log.write_text("\n".join([json.dumps(row), *others]))
-    run_light("data_prep.survey", raw_dir=interrupted / "raw", output_dir=interrupted)
-    first, second = read_checksums(interrupted)
-    assert first != "kept a"
-    assert second == "kept b"
-    (domain,) = survey_file.load_survey(interrupted)
-    assert domain.cases[0].foreground_intensities
+def test_cases_of_a_version_with_fewer_checks_are_examined_again(
+    monkeypatch,
+):
+    job = SurveyJob("Two", "a", ("a.nii.gz",), "a.nii.gz", 2, (0, 1), "pixdim")
+    before = job.key
+    monkeypatch.setattr(examine_case_module, "CHECKS_VERSION", 0)
+    assert job.key != before
 
 
 def test_a_modality_without_finite_voxels_excludes_its_case(
