@@ -126,6 +126,19 @@ def test_without_locks_a_run_continues_and_warns(tmp_path, monkeypatch, caplog, 
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EIO])
+def test_a_reader_removes_only_a_file_that_nobody_can_lock(
+    tmp_path, monkeypatch, number
+):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locks.shared(tmp_path):
+        pass
+    assert names(tmp_path) == ([] if number == errno.ENOLCK else [locks.LOCK])
+
+
 def test_an_unwritable_folder_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "out"):

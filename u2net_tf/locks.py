@@ -128,9 +128,9 @@ def _acquire_shared(folder: pathlib.Path) -> int | None:
                     hint="Wait for it to finish",
                 ) from None
             time.sleep(0.02)
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
-            if is_new:
+            if is_new and error.errno in _NO_LOCKS:
                 with contextlib.suppress(OSError):
                     path.unlink()
             return None
