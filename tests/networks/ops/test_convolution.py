@@ -138,15 +138,14 @@ def test_bias_gradient_of_many_voxels(dtype):
     np.testing.assert_array_equal(tf.cast(gradient, tf.float32), 1024)
 
 
+@pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_kernel_gradient_of_many_voxels(dtype):
-    inputs, kernel = (
-        tf.ones((1, 64, 64, 64, 8), dtype),
-        tf.zeros((3, 3, 3, 8, 2), dtype),
-    )
+def test_kernel_gradient_of_many_voxels(dtype, size):
+    inputs = tf.ones((1, 64, 64, 64, 8), dtype)
+    kernel = tf.zeros((size, size, size, 8, 2), dtype)
     upstream = tf.fill((1, 64, 64, 64, 2), tf.constant(1 / 64, dtype))
     _, (_, gradient) = differentiate(ops.conv3d, [inputs, kernel], upstream)
-    voxels = np.array([63, 64, 63])
+    voxels = np.array([64] if size == 1 else [63, 64, 63])
     expected = np.einsum("i,j,k->ijk", voxels, voxels, voxels) / 64
     assert gradient.dtype == dtype
     np.testing.assert_allclose(

@@ -211,7 +211,7 @@ def depthwise_kernel_gradient(
 def sums_in_float16(dtype: tf.DType) -> bool:
     """Returns whether TensorFlow adds products of voxels in float16.
 
-    On a CPU it does, so that kernel gradients of 128³ voxels are wrong by half.
+    On a CPU it does, which loses half of a sum over 64³ voxels.
     """
     return dtype == tf.float16 and not tf.config.list_physical_devices("GPU")
 
