@@ -178,11 +178,11 @@ def _require_checkpoint(
         # An older version recorded paths only. Every composed model is of step 0.
         names = re.findall(r"([^/\\]+?)(?:, |$)", summary.checkpoint)
         is_packed = checkpoint in names and checkpoint != checkpoint_name(0)
-        difference = "without a hash of its weights"
+        difference = "without a hash"
     else:
         scored = summary.checkpoint_hashes.get(name)
         is_packed = scored == checkpoint_hash(source.checkpoint)
-        difference = "with other weights"
+        difference = "with another hash"
     if not is_packed:
         raise InputError(
             f"{path}: checkpoint",

@@ -110,7 +110,7 @@ def require_distinct_file_names(names: Sequence[str], source: object) -> None:
     if equal:
         raise InputError(
             source,
-            expected="case names that do not differ in upper and lower case only",
+            expected="case names that differ in more than upper and lower case",
             received=first_few(equal),
             hint="Some file systems do not distinguish them; rename a file",
         )
