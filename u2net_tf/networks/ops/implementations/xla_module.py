@@ -85,6 +85,8 @@ def depthwise_kernel_gradient(
     cuDNN needs a transposed copy of each argument. Unlike in the plain implementation,
     the gradient of the outputs is the same for all taps, so that it is copied once.
     """
+    if plain.sums_in_float16(inputs.dtype):
+        return plain.depthwise_kernel_gradient(inputs, upstream, kernel)
     radius = kernel.shape[0] // 2
     _, depth, *plane = dims(inputs)
     padded = tf.pad(inputs, [[0, 0], [radius, radius], [0, 0], [0, 0], [0, 0]])
