@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from data_prep.survey.examine_case import CaseFacts
+from data_prep.survey.measurements import box_with_margin
 from u2net_tf.errors import InputError
 from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.shards.record_size import require_record_size
@@ -82,14 +83,11 @@ def _shape(
     Raises:
       InputError: if a conversion would refuse the case.
     """
-    margin = preprocessing.margin_voxels
-    start = _triple(max(first - margin, 0) for first in case.box_start)
-    shape = _triple(
-        min(first + size + margin, length) - max(first - margin, 0)
-        for first, size, length in zip(
-            case.box_start, case.box_shape, case.shape, strict=True
-        )
+    box = box_with_margin(
+        case.box_start, case.box_shape, case.shape, preprocessing.margin_voxels
     )
+    start = _triple(each.start for each in box)
+    shape = _triple(each.stop - each.start for each in box)
     spacing = _triple(case.spacing_mm)
     rounding = preprocessing.size_rounding
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -193,13 +194,13 @@ def examine_case(job: SurveyJob) -> CaseFacts:
         ]
         # An image of constant intensity already has a fault.
         if not faults:
-            faults += _contrast_faults(image, job)
+            faults += _contrast_faults(image, _default_crop(facts), job)
         warnings += _image_warnings(image, job)
     if labels is not None:
         facts |= measurements.measure_labels(labels.data, image, job.known_labels)
         faults += _label_faults(labels, image, job)
         warnings += _label_warnings(labels, image)
-        _check_crop(image, labels, job, faults, warnings)
+        _check_crop(image, labels, facts, job, faults, warnings)
     if job.thumbnail is not None and image is not None:
         picture = thumbnails.make_thumbnail(image, labels, job.known_labels)
         thumbnails.save_thumbnail(job.thumbnail, picture)
@@ -214,21 +215,20 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     )
 
 
-def _default_crop(image: Volume) -> crop_and_resample.Box:
+def _default_crop(facts: Mapping[str, Any]) -> crop_and_resample.Box:
     """Returns the crop of a conversion with default settings."""
-    start, shape = crop_and_resample.nonzero_box(
-        image.data[0], margin_voxels=DEFAULTS.margin_voxels
+    return measurements.box_with_margin(
+        facts["box_start"], facts["box_shape"], facts["shape"], DEFAULTS.margin_voxels
     )
-    z, y, x = (slice(a, a + b) for a, b in zip(start, shape, strict=True))
-    return z, y, x
 
 
-def _contrast_faults(image: Volume, job: SurveyJob) -> list[Fault]:
+def _contrast_faults(
+    image: Volume, crop: crop_and_resample.Box, job: SurveyJob
+) -> list[Fault]:
     """Returns the fault for which a conversion with default settings would fail."""
-    z, y, x = _default_crop(image)
     try:
         intensities.require_contrast(
-            image.data[:, z, y, x],
+            image.data[(slice(None), *crop)],
             names=[str(index) for index in range(len(image.data))],
             settings=DEFAULTS,
         )
@@ -263,6 +263,7 @@ def _label_faults(labels: Volume, image: Volume | None, job: SurveyJob) -> list[
 def _check_crop(
     image: Volume | None,
     labels: Volume,
+    facts: Mapping[str, Any],
     job: SurveyJob,
     faults: list[Fault],
     warnings: list[str],
@@ -274,7 +275,7 @@ def _check_crop(
     foreground = np.isin(reorient_to(labels, image.grid), known)
     try:
         note = describe_cropped_foreground(
-            foreground, _default_crop(image), path=job.label_path
+            foreground, _default_crop(facts), path=job.label_path
         )
     except InputError as error:
         faults.append(Fault(CROPPED_LABEL, job.label_path, error.problem))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,24 @@ def measure_image(image: Volume) -> dict[str, Any]:
         facts |= {"box_start": start, "box_shape": shape}
         facts["box_share"] = float(np.prod(shape, dtype=float) / first.size)
     return facts
+
+
+def box_with_margin(
+    start: Sequence[int], shape: Sequence[int], bounds: Sequence[int], margin: int
+) -> crop_and_resample.Box:
+    """Widens the bounding box of an image, as `crop_and_resample.nonzero_box` does.
+
+    Args:
+      start: first voxel of the box without a margin.
+      shape: shape of that box, voxels.
+      bounds: shape of the image.
+      margin: voxels to add on every side, within the bounds.
+    """
+    z, y, x = (
+        slice(max(first - margin, 0), min(first + size + margin, length))
+        for first, size, length in zip(start, shape, bounds, strict=True)
+    )
+    return z, y, x
 
 
 def measure_labels(
