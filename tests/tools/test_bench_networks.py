@@ -65,6 +65,18 @@ class TestOperations:
         assert (part.in_voxels, part.out_voxels) == (12, 48)
         assert self.convolutions()["decoder_2/up_unit/pointwise"].in_voxels == 48
 
+    def test_taps_that_see_the_same_voxel_share_a_product(self):
+        # Along an axis of factor 2, outputs see voxels (-1, 0) or (0, 1), that is, two
+        # instead of three.
+        part = self.convolutions()["decoder_0/up_unit/depthwise"]
+        assert part.flops(batch_size=3) == 2 * 8 * 4 * 3 * 3072
+        assert part.flops(batch_size=3, backward=True) == 3 * 2 * 8 * 4 * 3 * 3072
+        # The kernel still has 27 weights per channel.
+        assert part.traffic(batch_size=1) == 4 * (4 * 384 + 4 * 3072 + 27 * 4)
+        # Level 3 does not halve axis y.
+        part = self.convolutions()["decoder_2/up_unit/depthwise"]
+        assert part.flops(batch_size=1) == 2 * (2 * 3 * 2) * 16 * 48
+
     @pytest.mark.parametrize(("domain", "modalities"), [(0, 1), (1, 2)])
     def test_the_batch_needs_no_gradient(self, domain, modalities):
         part = self.convolutions(domain=domain)["stem/conv"]
@@ -147,8 +159,13 @@ class TestOperationsOfUNetSharp:
     def test_depthwise_inputs_are_up_sampled(self):
         found = self.convolutions(dataclasses.replace(SHARP, adapter="separable"))
         part = found["node_0_2/unit_1/depthwise/3"]
-        assert part.flops(batch_size=1) == 2 * 27 * 8 * 3072
+        # Along an axis, the four outputs of a voxel interpolate between (-1, 0),
+        # (-1, 0, 1), (-1, 0, 1) and (0, 1).
+        assert part.flops(batch_size=1) == 2 * (2 + 3 + 3 + 2) ** 3 * 8 * 48
         assert part.traffic(batch_size=1) == 4 * (8 * 48 + 8 * 3072 + 27 * 8)
+        # With a factor of 2, both see (-1, 0, 1).
+        part = found["node_0_2/unit_1/depthwise/2"]
+        assert part.flops(batch_size=1) == 2 * 27 * 4 * 3072
         part = found["node_0_2/unit_1/pointwise"]
         assert (part.in_channels, part.in_voxels) == (16, 3072)
 

@@ -3,7 +3,9 @@
 They are counted from the layers of a network built without values. Each convolution
 reads its input and writes its output once; norms, activations, sums, concatenations,
 pooling and up-sampling are assumed to be fused with neighbouring convolutions at no
-cost. No implementation achieves this completely.
+cost. No implementation achieves this completely. The taps of a depthwise convolution
+that see the same voxel before up-sampling share one product, with the sum of their
+weights.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ class Convolution:
         in_voxels: voxels of one input sample, before any up-sampling.
         out_voxels: voxels of one output sample.
         reads_batch: whether its input is the batch, which needs no gradient.
-        is_projected: whether its input is up-sampled after the products with the
-            weights instead of before.
+        num_products: products of one sample for each of `num_channel_pairs`; None for
+            one per tap and output voxel.
         is_summand: whether its output is added to that of the previous convolution.
     """
 
@@ -50,14 +52,19 @@ class Convolution:
     in_voxels: int
     out_voxels: int
     reads_batch: bool = False
-    is_projected: bool = False
+    num_products: int | None = None
     is_summand: bool = False
+
+    @property
+    def num_channel_pairs(self) -> int:
+        """Number of kernel weights per tap, without the bias."""
+        inputs = 1 if self.kind == "depthwise" else self.in_channels
+        return inputs * self.out_channels
 
     @property
     def num_weights(self) -> int:
         """Number of kernel weights, without the bias."""
-        inputs = 1 if self.kind == "depthwise" else self.in_channels
-        return inputs * self.out_channels * self.num_taps
+        return self.num_channel_pairs * self.num_taps
 
     def flops(self, batch_size: int, *, backward: bool = False) -> int:
         """Counts floating-point operations; a multiply-add counts as two.
@@ -68,8 +75,10 @@ class Convolution:
                 which costs as much as the forward pass.
         """
         passes = 1 + (backward * (1 if self.reads_batch else 2))
-        voxels = self.in_voxels if self.is_projected else self.out_voxels
-        return 2 * batch_size * voxels * self.num_weights * passes
+        products = self.num_products
+        if products is None:
+            products = self.num_taps * self.out_voxels
+        return 2 * batch_size * products * self.num_channel_pairs * passes
 
     def traffic(self, batch_size: int, *, backward: bool = False) -> int:
         """Counts the bytes of float32 maps and weights that are read and written.
@@ -193,16 +202,24 @@ def sharp_convolutions(
 def _split_by_input(part, node) -> Iterator[Convolution]:
     """Yields the first convolution of a `SharpNode` as one for each of its inputs."""
     is_depthwise = part.kind == "depthwise"
+    kernel_size = node.units[0].kernel_size
     inputs = zip(node.in_channels, node.upsample, strict=True)
     for index, (channels, factors) in enumerate(inputs):
         growth = math.prod(factors)
+        in_voxels = part.out_voxels // growth
+        num_products = None
+        if is_depthwise:
+            per_voxel = _products_per_input(kernel_size, factors, is_linear=True)
+            num_products = in_voxels * per_voxel
+        elif growth >= MIN_VOXELS_TO_PROJECT:
+            num_products = in_voxels * part.num_taps
         yield dataclasses.replace(
             part,
             name=f"{part.name}/{index}",
             in_channels=channels,
             out_channels=channels if is_depthwise else part.out_channels,
-            in_voxels=part.out_voxels // growth,
-            is_projected=not is_depthwise and growth >= MIN_VOXELS_TO_PROJECT,
+            in_voxels=in_voxels,
+            num_products=num_products,
             is_summand=not is_depthwise and index > 0,
         )
 
@@ -223,13 +240,43 @@ def _walk(layer, path, domain, in_voxels, out_voxels) -> Iterator[Convolution]:
 
 def _convolution(path, layer, kernel, in_voxels, out_voxels) -> Convolution:
     taps = math.prod(kernel[:3])
+    num_products = None
     if isinstance(layer, DepthwiseConv3D):
         kind = "depthwise"
+        num_products = in_voxels * _products_per_input(kernel[:3], layer.upsample)
     elif tuple(getattr(layer, "strides", (1, 1, 1))) != (1, 1, 1):
         kind = "strided"
     else:
         kind = "pointwise" if taps == 1 else "dense"
-    return Convolution(path, kind, kernel[3], kernel[-1], taps, in_voxels, out_voxels)
+    return Convolution(
+        path,
+        kind,
+        kernel[3],
+        kernel[-1],
+        taps,
+        in_voxels,
+        out_voxels,
+        num_products=num_products,
+    )
+
+
+def _products_per_input(
+    kernel_size: Sequence[int], factors: Sequence[int], *, is_linear: bool = False
+) -> int:
+    """Returns the products of a depthwise convolution for each voxel of its input.
+
+    Args:
+        kernel_size: taps along z, y, x.
+        factors: factors of up-sampling along z, y, x; even or 1 if linear.
+        is_linear: whether up-sampling is linear instead of nearest-neighbour.
+    """
+    products = 1
+    for taps, factor in zip(kernel_size, factors, strict=True):
+        # A tap sees one voxel, or two between which it interpolates. Of `factor`
+        # adjacent outputs, each further tap sees one voxel more in one of them.
+        voxels_per_tap = 2 if is_linear and factor > 1 else 1
+        products *= voxels_per_tap * factor + taps - 1
+    return products
 
 
 def adam_traffic(parts: Sequence[Convolution]) -> int:
