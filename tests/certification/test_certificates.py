@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import toy
 from killed_writer import leave_temporary_file
+from power_cuts import PowerCuts
 
-from u2net_tf import certify
+from u2net_tf import certify, temporary_names
 from u2net_tf.certification import (
     certify_models,
     check_certificate,
@@ -359,6 +360,29 @@ class TestCertify:
         certify_models.certify(given)
         assert not left.exists()
         assert (tmp_path / "c.json").exists()
+
+    def test_no_certificate_is_left_beside_the_page_of_another(
+        self, models, tmp_path, monkeypatch
+    ):
+        given = config(models, tmp_path / "c.json", overwrite=True)
+
+        def measured(found):
+            monkeypatch.setattr(
+                certify_models, "measure_model", lambda *given, progress: found
+            )
+
+        measured(model(record()))
+        certify_models.certify(given)
+        measured(model(record(trunk="a")))
+        with PowerCuts(tmp_path, ignored=(temporary_names.PREFIX,)) as cuts:
+            certify_models.certify(given)
+        seen = set()
+        for state in map(dict, cuts.states):
+            if "c.json" in state:
+                checksum = hashlib.sha256(state["c.json"]).hexdigest()
+                assert checksum.encode() in state["c.html"]
+                seen.add(checksum)
+        assert len(seen) == 2
 
     @pytest.mark.parametrize("options", [{"output": "d.json"}, {"overwrite": True}])
     def test_check_refuses_what_it_would_ignore(self, options):

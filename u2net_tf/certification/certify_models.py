@@ -65,11 +65,17 @@ def certify(
     )
     text = to_json(certificate)
     checksum = hashlib.sha256(text.encode()).hexdigest()
-    # The page is written first, since an existing certificate prevents further runs.
-    files.write_text(
-        page_path, page.to_html(certificate, name=path.name, sha256=checksum)
-    )
-    files.write_text(path, text)
+    shown = page.to_html(certificate, name=path.name, sha256=checksum)
+    # The page is replaced first, since an existing certificate prevents further runs,
+    # but never while the certificate that it replaces is still there.
+    with (
+        files.atomic_write(path) as partial,
+        files.atomic_write(page_path) as partial_page,
+    ):
+        partial.write_text(text, encoding="utf-8")
+        partial_page.write_text(shown, encoding="utf-8")
+        path.unlink(missing_ok=True)
+        files.sync_folder(path.parent)
     return WrittenCertificate(certificate, path, page_path)
 
 
