@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import hashlib
 import json
 import pathlib
 import shutil
@@ -16,6 +17,7 @@ from u2net_tf.evaluation import evaluate_model as module
 from u2net_tf.evaluation.evaluate_model import evaluate_model
 from u2net_tf.evaluation.scoring import DomainScores
 from u2net_tf.evaluation.tables import CaseScore
+from u2net_tf.models.checkpoint_paths import checkpoint_hash
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.plan_file import plan_to_json
@@ -111,6 +113,38 @@ def test_one_model_is_in_memory_at_a_time(models, tmp_path, monkeypatch):
     monkeypatch.setattr(module.keras, "load_predictor", load_with_reference_cycle)
     evaluate_model(configure(tmp_path))
     assert alive == [0, 0]
+
+
+def test_the_checkpoint_may_be_removed_while_domains_are_scored(
+    models, tiny_data, tmp_path, monkeypatch
+):
+    index = tmp_path / "step-1.index"
+    index.write_bytes(b"index")
+    spec = ModelSpec(plan=tiny_data.plan, pools=(1, 1, 1))
+    score = module.scoring.score_domain
+
+    def score_and_remove(*arguments, **options):
+        index.unlink(missing_ok=True)
+        return score(*arguments, **options)
+
+    for where, name, replacement in (
+        (module, "models_by_domain", lambda _: dict.fromkeys(toy.PLAN.names, tmp_path)),
+        (module, "load_spec", lambda folder, checkpoint: spec),
+        (module, "checkpoint_hash", checkpoint_hash),
+        (module.scoring, "score_domain", score_and_remove),
+        (
+            module.keras,
+            "load_predictor",
+            lambda *given, progress: types.SimpleNamespace(
+                spec=spec, checkpoint=str(index.with_suffix(""))
+            ),
+        ),
+    ):
+        monkeypatch.setattr(where, name, replacement)
+    found = evaluate_model(configure(tmp_path))
+    summary = json.loads((found.output_dir / "summary.json").read_text())
+    expected = hashlib.sha256(b"index").hexdigest()
+    assert summary["checkpoint_hashes"] == dict.fromkeys(toy.PLAN.names, expected)
 
 
 def test_settings_are_passed_on(models, tmp_path):

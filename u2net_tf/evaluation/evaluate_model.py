@@ -73,13 +73,13 @@ def _evaluate(
     scores: list[tables.CaseScore] = []
     checkpoints: dict[pathlib.Path, str] = {}
     depths: dict[str, int | None] = {}
-    hashes: dict[str, str] = {}
+    hashes: dict[pathlib.Path, str] = {}
     for folder, of_folder in itertools.groupby(chosen, key=lambda choice: choice[0]):
         predictor = keras.load_predictor(folder, config.windows, progress=progress)
         checkpoints[folder] = predictor.checkpoint
+        hashes[folder] = checkpoint_hash(predictor.checkpoint)
         for _, domain in of_folder:
             depths[domain.name] = predictor.spec.depth
-            hashes[domain.name] = checkpoint_hash(predictor.checkpoint)
             found = scoring.score_domain(
                 predictor,
                 predictor.spec.plan.index(domain.name),
@@ -111,7 +111,7 @@ def _evaluate(
         postprocessing=config.windows.postprocessing,
         prediction=config.changed_prediction,
         depths={name: d for name, d in depths.items() if d is not None},
-        checkpoint_hashes=hashes,
+        checkpoint_hashes={domain.name: hashes[folder] for folder, domain in chosen},
         training_cases=training_cases,
     )
     files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
