@@ -109,6 +109,7 @@ WINDOWS = (
     ("overlap", "0.25", 0.25),
     ("batch_size", "3", 3),
     ("skip_empty", "false", False),
+    ("test_time_mirroring", "true", True),
     ("num_workers", "2", 2),
     ("on_bad_case", "fail", "fail"),
     ("resample_modalities", "true", True),
@@ -134,7 +135,7 @@ FLAGS = {
     ),
     EvaluateConfig: (
         *WINDOWS,
-        ("model_dir", "a", "a"),
+        ("model_dir", "a", ("a",)),
         ("output_dir", "b", "b"),
         ("raw_dir", "c", "c"),
         ("domains", "b,a", ("b", "a")),
@@ -145,7 +146,7 @@ FLAGS = {
     ),
     PredictConfig: (
         *WINDOWS,
-        ("model", "a", "a"),
+        ("model", "a,b", ("a", "b")),
         ("runtime", "onnxruntime", "onnxruntime"),
         ("domain", "b", "b"),
         ("domains", "b,a", ("b", "a")),
@@ -222,7 +223,7 @@ FLAGS = {
         ("overwrite", "true", True),
     ),
     ServeConfig: (
-        ("model", "a", "a"),
+        ("model", "a,b", ("a", "b")),
         ("runtime", "onnxruntime", "onnxruntime"),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "8123", 8123),
@@ -230,6 +231,7 @@ FLAGS = {
         ("overlap", "0.25", 0.25),
         ("batch_size", "3", 3),
         ("skip_empty", "false", False),
+        ("test_time_mirroring", "true", True),
         ("precision", "mixed_float16", "mixed_float16"),
         ("checkpoint", "best", "best"),
         ("prune_to", "2", 2),
@@ -411,8 +413,8 @@ def test_each_flag_sets_its_setting(config):
 
 def test_alias_of_a_flag():
     needed = ["--domain=b", "--output=c"]
-    assert read(PredictConfig, ["--model_dir=a", *needed]).model == "a"
-    assert read(PredictConfig, ["--model_dir=a", "--model=d", *needed]).model == "d"
+    assert read(PredictConfig, ["--model_dir=a", *needed]).model == ("a",)
+    assert read(PredictConfig, ["--model_dir=a", "--model=d", *needed]).model == ("d",)
     with pytest.raises(InputError, match="`model`: expected a value"):
         read(PredictConfig, needed)
 
@@ -444,15 +446,18 @@ def test_a_list_is_given_once(arguments, words):
 
 
 def test_repeatable_lists_and_aliases():
-    given = ["predict", "--input=a", "--input=b", "--model=c", "--model_dir=d"]
+    given = ["predict", "--input=a", "--input=b", "--model=c"]
     command_flags.require_lists_given_once(given, PredictConfig)
+    with pytest.raises(InputError, match="`model`: expected one list"):
+        command_flags.require_lists_given_once([*given, "--model_dir=d"], PredictConfig)
 
 
 def test_the_home_folder_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     given = ["--model=~/m", "--output=./~/o", "--input=~/a", "--input=~b", "--domain=~"]
     chosen = read(PredictConfig, given)
-    assert (chosen.model, chosen.output, chosen.domain) == ("/home/me/m", "./~/o", "~")
+    assert chosen.model == ("/home/me/m",)
+    assert (chosen.output, chosen.domain) == ("./~/o", "~")
     assert chosen.input == ("/home/me/a", "~b")
 
 

@@ -505,14 +505,14 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
         skipped = {"two_0": InputError("a file", expected="x", received="y")}
         return label_maps.Report(num_existing=2, num_edited=1, skipped=skipped)
 
-    def open_model(path, settings, **options):
-        passed.update(options, path=path, settings=settings)
+    def open_ensemble(paths, settings, **options):
+        passed.update(options, paths=paths, settings=settings)
         return types.SimpleNamespace(predictor=lambda domain: predictor)
 
-    monkeypatch.setattr(opening, "open_model", open_model)
+    monkeypatch.setattr(opening, "open_ensemble", open_ensemble)
     monkeypatch.setattr(label_maps, "predict_scans", predict_scans)
     scan = tiny_data.raw_dir / "Task92_Two" / "imagesTr" / "two_0.nii.gz"
-    values = {"model": "m", "domain": "Task92_Two", "output": "out"}
+    values = {"model": ("m", "n"), "domain": "Task92_Two", "output": "out"}
     values |= {"runtime": "onnxruntime"}
     config = PredictConfig.from_flat(
         values
@@ -522,7 +522,7 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     )
     with pytest.raises(SystemExit) as stopped:
         predict.main(config)
-    assert passed["path"] == "m"
+    assert passed["paths"] == ("m", "n")
     assert passed["settings"] is config.windows
     assert passed["runtime"] == "onnxruntime"
     assert passed["reading"] is config.reading

@@ -286,7 +286,7 @@ def evaluate(folder):
     from u2net_tf.config.inference import EvaluateConfig
     from u2net_tf.evaluation.evaluate_model import evaluate_model
 
-    flags = {"model_dir": "missing", "output_dir": str(folder)}
+    flags = {"model_dir": ("missing",), "output_dir": str(folder)}
     evaluate_model(EvaluateConfig.from_flat(flags))
 
 

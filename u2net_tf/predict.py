@@ -38,10 +38,10 @@ def main(config: PredictConfig) -> None:
     organs.require_choice(config)
     scans.require_input(config.input, config.input_list)
     from u2net_tf.inference import label_maps
-    from u2net_tf.inference.backends.opening import open_model
+    from u2net_tf.inference.backends.opening import open_ensemble
 
     progress = command.progress_every(config.log.log_every_seconds)
-    model = open_model(
+    model = open_ensemble(
         config.model, config.windows, runtime=config.runtime, progress=progress
     )
     if not config.domain:

@@ -64,7 +64,8 @@ def models(tiny_data, monkeypatch, tmp_path):
 
 
 def configure(tmp_path, **settings):
-    return EvaluateConfig.from_flat({"model_dir": str(tmp_path / "model"), **settings})
+    defaults = {"model_dir": (str(tmp_path / "model"),)}
+    return EvaluateConfig.from_flat(defaults | settings)
 
 
 def test_each_domain_is_scored_with_its_model(models, tmp_path):
@@ -184,6 +185,92 @@ def test_training_cases_in_another_split_are_named(models, tiny_data, tmp_path, 
     assert summary["training_cases"] == ["Task91_One/one_0"]
 
 
+def configure_two(tmp_path, models, monkeypatch, *, change=lambda domain: domain):
+    """Settings for two models, the second of which has only the first domain."""
+    first = module.models_by_domain("")
+    second = {toy.ONE.name: tmp_path / "second"}
+    folders = {str(tmp_path / "model"): first, str(tmp_path / "other"): second}
+    load, load_spec = module.keras.load_predictor, module.load_spec
+    plan = load_spec(first[toy.ONE.name], "newest").plan
+
+    def load_either(folder, settings, *, progress):
+        predictor = load(first[toy.ONE.name], settings, progress=progress)
+        predictor.plan = plan
+        predictor.backend = types.SimpleNamespace(
+            spec=predictor.spec,
+            fingerprint="",
+            checkpoint=f"of {folder.name}",
+            is_exported=False,
+        )
+        predictor.checkpoint = predictor.backend.checkpoint
+        return predictor
+
+    def load_either_spec(folder, checkpoint):
+        spec = load_spec(first[toy.ONE.name], checkpoint)
+        if folder != second[toy.ONE.name]:
+            return spec
+        return dataclasses.replace(spec, plan=Plan((change(spec.plan.domains[0]),)))
+
+    monkeypatch.setattr(module, "models_by_domain", folders.get)
+    monkeypatch.setattr(module, "load_spec", load_either_spec)
+    monkeypatch.setattr(module.keras, "load_predictor", load_either)
+    return configure(
+        tmp_path, model_dir=tuple(folders), output_dir=str(tmp_path / "out")
+    )
+
+
+def test_an_ensemble_is_scored(models, tmp_path, monkeypatch):
+    def train_on_a_test_case(domain):
+        return dataclasses.replace(domain, train=("one_5",), test=())
+
+    config = configure_two(tmp_path, models, monkeypatch, change=train_on_a_test_case)
+    predictors = []
+    score = module.scoring.score_domain
+
+    def record(predictor, *arguments, **options):
+        predictors.append(predictor)
+        return score(predictor, *arguments, **options)
+
+    monkeypatch.setattr(module.scoring, "score_domain", record)
+    found = evaluate_model(config)
+    (predictor,) = predictors
+    members = [each.checkpoint for each in predictor.backend.members]
+    assert members == ["of Task91_One", "of second"]
+    assert found.checkpoint == "of Task91_One, of second"
+    assert {row.domain for row in found.rows} == {toy.ONE.name}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["checkpoint_hashes"] == {
+        toy.ONE.name: "hash of Task91_One + hash of second"
+    }
+    # Of the second model, although the first lists it for testing.
+    assert summary["training_cases"] == ["Task91_One/one_5"]
+
+
+def test_models_that_differ_are_an_error_before_they_are_loaded(
+    models, tmp_path, monkeypatch
+):
+    def with_other_patches(domain):
+        return dataclasses.replace(domain, patch_size=(8, 8, 16))
+
+    config = configure_two(tmp_path, models, monkeypatch, change=with_other_patches)
+    with pytest.raises(InputError, match="second: expected the patch size of Task91"):
+        evaluate_model(config)
+    assert models == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model_dir": ("a", "b")}, "`output_dir`: expected a folder, as there are"),
+        ({"model_dir": ("a", "a"), "output_dir": "o"}, "`model_dir`: expected distin"),
+    ],
+)
+def test_wrong_settings_of_an_ensemble(tmp_path, monkeypatch, settings, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        evaluate_model(configure(tmp_path, **settings))
+
+
 def test_nothing_to_score_is_an_error_before_a_model_is_loaded(models, tmp_path):
     config = configure(tmp_path, domains=("Task92_Two",), split="validation")
     with pytest.raises(InputError, match="`split`: expected cases in 'validation'"):
@@ -224,6 +311,7 @@ def test_a_setting_that_does_not_fit_a_model_is_an_error_before_it_is_loaded(
 
 def test_settings_that_change_predictions_are_recorded(models, tmp_path):
     changed = {"overlap": 0.25, "skip_empty": False, "gate_threshold": 0.5}
+    changed |= {"test_time_mirroring": True}
     changed |= {"precision": "mixed_bfloat16", "resample_modalities": True}
     settings = {**changed, "prune_to": 1, "batch_size": 2, "keep_components": 0}
     config = configure(tmp_path, domains=(toy.TWO.name,), **settings)
@@ -234,8 +322,9 @@ def test_settings_that_change_predictions_are_recorded(models, tmp_path):
     # That of the network, which may have been pruned before.
     assert summary["depths"] == {toy.TWO.name: 1}
     assert _settings(config) == (
-        " and --overlap=0.25 --noskip_empty --precision=mixed_bfloat16 "
-        "--gate_threshold=0.5 --resample_modalities --keep_components=0 --prune_to=1"
+        " and --overlap=0.25 --noskip_empty --test_time_mirroring "
+        "--precision=mixed_bfloat16 --gate_threshold=0.5 --resample_modalities "
+        "--keep_components=0 --prune_to=1"
     )
 
 

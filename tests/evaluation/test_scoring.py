@@ -27,10 +27,10 @@ class Oracle:
 
     fingerprint = "one"
     batch_size = 1
-    backend = types.SimpleNamespace(is_exported=False)
 
     def __init__(self, plan):
         self.spec = ModelSpec(plan=plan, pools=(1, 1, 1))
+        self.backend = types.SimpleNamespace(spec=self.spec, is_exported=False)
         self.predicted = []
 
     def key(self, domain, paths, **options):

@@ -21,6 +21,7 @@ from u2net_tf.config.inference import ReadingConfig, WindowConfig  # noqa: E402
 from u2net_tf.errors import InputError  # noqa: E402
 from u2net_tf.inference.backends.opening import open_model  # noqa: E402
 from u2net_tf.inference.label_maps import predict_scans  # noqa: E402
+from u2net_tf.inference.mirroring import MirroredBackend  # noqa: E402
 from u2net_tf.inference.opened_model import OpenedModel  # noqa: E402
 from u2net_tf.inference.predictor import Predictor  # noqa: E402
 from u2net_tf.inference.scans import find_scans  # noqa: E402
@@ -361,7 +362,12 @@ def test_formats(model, segmentation, ending, tmp_path):
 
 def test_settings_of_load(model_file):
     model = u2net_tf.load(
-        model_file, runtime="openvino", overlap=0.25, batch_size=3, skip_empty=False
+        model_file,
+        runtime="openvino",
+        overlap=0.25,
+        batch_size=3,
+        skip_empty=False,
+        test_time_mirroring=True,
     )
     predictor = model._model.predictor(ONE)
     assert (predictor.overlap, predictor.batch_size, predictor.skip_empty) == (
@@ -369,6 +375,7 @@ def test_settings_of_load(model_file):
         3,
         False,
     )
+    assert isinstance(predictor.backend, MirroredBackend)
 
 
 def test_defaults_of_load_are_those_of_the_command():
@@ -389,6 +396,7 @@ def test_defaults_of_load_are_those_of_the_command():
         ({"overlap": 1.0}, "`overlap`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"skip_empty": 2}, "`skip_empty`"),
+        ({"test_time_mirroring": 2}, "`test_time_mirroring`"),
         ({"precision": "float16"}, "`precision`"),
         ({"precision": "mixed_float16"}, "`precision`"),
         ({"checkpoint": "best"}, "`checkpoint`"),

@@ -438,7 +438,7 @@ class TestChoice:
         ],
     )
     def test_contradictory_settings(self, values, words):
-        config = PredictConfig(model="m", output="o", **values)
+        config = PredictConfig(model=("m",), output="o", **values)
         with pytest.raises(InputError, match=words):
             organs.require_choice(config)
 
@@ -456,9 +456,9 @@ def test_the_command(scans, tmp_path, monkeypatch, capsys):
     model = opening.OpenedModel(
         "m", "tensorflow", PLAN.names, lambda name: load(models[name])
     )
-    monkeypatch.setattr(opening, "open_model", lambda *arguments, **options: model)
+    monkeypatch.setattr(opening, "open_ensemble", lambda *arguments, **options: model)
     values = {
-        "model": "m",
+        "model": ("m",),
         "domains": ("all",),
         "priority": ("Alike",),
         "input": (str(scans[0].paths[0]),),

@@ -104,7 +104,7 @@ def test_addresses_of_version_6():
 def test_allowed_hosts(host, more, monkeypatch):
     # Requests are compared in lower case.
     monkeypatch.setattr(socket, "gethostname", lambda: "WARD-PC")
-    config = ServeConfig(model="x", host=host, allowed_hosts=("Ward-7.example.org",))
+    config = ServeConfig(model=("x",), host=host, allowed_hosts=("Ward-7.example.org",))
     with server.listen(host, 0) as listener:
         names = set(server._allowed_hosts(listener, config))
     expected = {"localhost", "127.0.0.1", "[::1]", host, "ward-7.example.org"}
@@ -113,14 +113,14 @@ def test_allowed_hosts(host, more, monkeypatch):
 
 def test_an_address_of_version_6_is_allowed_as_browsers_send_it():
     listener = mock.Mock(getsockname=lambda: ("fd00::5", 8000, 0, 0))
-    config = ServeConfig(model="x", host="fd00::5")
+    config = ServeConfig(model=("x",), host="fd00::5")
     assert "[fd00::5]" in server._allowed_hosts(listener, config)
 
 
 @pytest.mark.parametrize("name", ["*.example.org", "a:80", "", "http://a"])
 def test_bad_names_of_hosts(name):
     with pytest.raises(ValueError, match="expected host names without a port, or"):
-        ServeConfig(model="x", allowed_hosts=(name,))
+        ServeConfig(model=("x",), allowed_hosts=(name,))
 
 
 @pytest.mark.parametrize("name", ["starlette", "uvicorn", "python_multipart"])

@@ -370,7 +370,7 @@ class TestPrediction:
     def test_is_an_error_before_anything_is_evaluated(self, without_gates, tmp_path):
         config = EvaluateConfig.from_flat(
             {
-                "model_dir": str(without_gates),
+                "model_dir": (str(without_gates),),
                 "output_dir": str(tmp_path / "out"),
                 "gate_threshold": 0.5,
             }

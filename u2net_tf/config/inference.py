@@ -41,6 +41,12 @@ class WindowConfig(Config):
         description="Skip windows in which every voxel of the scan is exactly 0, and "
         "label them background.",
     )
+    test_time_mirroring: bool = Field(
+        False,
+        description="Predict every window also mirrored along each of the plan's "
+        "mirror axes and each combination of them, and average the probabilities. Each "
+        "axis doubles the time.",
+    )
     precision: Precision = Field("float32", description="Precision of the computation.")
     checkpoint: str = Field(
         "newest",
@@ -111,13 +117,15 @@ class ReadingConfig(Config):
 class EvaluateConfig(Config):
     """Settings of `u2net_tf.evaluate`."""
 
-    model_dir: str = Field(
+    model_dir: tuple[str, ...] = Field(
         description="Folder of a model (written by train, adapt or compose) or of "
-        "several independent models."
+        "several independent models. Several values, separated by commas, are models "
+        "of the same domains, whose probabilities are averaged."
     )
     output_dir: str | None = Field(
         None,
-        description="Folder for scores and label maps; MODEL_DIR/SPLIT if not given.",
+        description="Folder for scores and label maps; MODEL_DIR/SPLIT if not given. "
+        "Required if there are several models.",
     )
     raw_dir: str | None = Field(
         None,
@@ -151,10 +159,21 @@ class EvaluateConfig(Config):
     prediction_settings: ClassVar[tuple[str, ...]] = (
         "overlap",
         "skip_empty",
+        "test_time_mirroring",
         "precision",
         "gate_threshold",
         "resample_modalities",
     )
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.output_dir is None and len(self.model_dir) > 1:
+            raise InputError(
+                "`output_dir`",
+                expected="a folder, as there are several models",
+                received="none",
+            )
+        return self
 
     @property
     def changed_prediction(self) -> dict[str, float | bool | str]:
@@ -171,11 +190,12 @@ class EvaluateConfig(Config):
 class PredictConfig(Config):
     """Settings of `u2net_tf.predict`."""
 
-    model: str = Field(
+    model: tuple[str, ...] = Field(
         description="Model to predict with: a folder written by train, adapt or "
         "compose, a .u2net file written by pack, an export (a SavedModel, an .onnx or "
         ".xml file, or a folder of such files), or the name of a model that comes with "
-        "the package (hippocampus).",
+        "the package (hippocampus). Several values, separated by commas, are models of "
+        "the same domain, whose probabilities are averaged.",
         json_schema_extra={"alias": "model_dir"},
     )
     runtime: Runtime = Field(

@@ -37,10 +37,11 @@ class ServerConfig(Config):
 class ServeConfig(Config):
     """Settings of `u2net_tf.serve`."""
 
-    model: str = Field(
+    model: tuple[str, ...] = Field(
         description="Model folder, model file (.u2net), SavedModel, ONNX or OpenVINO "
         "file, folder of such files, or the name of a model that comes with the "
-        "package (hippocampus).",
+        "package (hippocampus). Several values, separated by commas, are models of the "
+        "same domain, whose probabilities are averaged.",
         json_schema_extra={"alias": "model_dir"},
     )
     runtime: Runtime = Field(

@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import logging
 
@@ -14,7 +14,7 @@ from u2net_tf import files, locks
 from u2net_tf.config.inference import EvaluateConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import listed_cases, scoring, tables
-from u2net_tf.inference import outputs
+from u2net_tf.inference import ensemble, outputs
 from u2net_tf.inference.backends import keras
 from u2net_tf.models.checkpoint_paths import checkpoint_hash
 from u2net_tf.models.loading import load_spec, models_by_domain
@@ -58,7 +58,7 @@ def evaluate_model(
         first prediction.
     """
     output_dir = pathlib.Path(
-        config.output_dir or pathlib.Path(config.model_dir) / config.split
+        config.output_dir or pathlib.Path(config.model_dir[0]) / config.split
     )
     with locks.locked(output_dir):
         return _evaluate(config, output_dir, progress)
@@ -68,55 +68,101 @@ def _evaluate(
     config: EvaluateConfig, output_dir: pathlib.Path, progress: Progress
 ) -> Evaluation:
     chosen, training_cases = _choose(config)
-    cases, skipped = _find_cases(config, [domain for _, domain in chosen])
+    domains = [domain for _, domain in chosen]
+    cases, skipped = _find_cases(config, domains)
     outputs.require_writable([output_dir / "dice.csv", output_dir / "summary.json"])
-    scores: list[tables.CaseScore] = []
-    checkpoints: dict[pathlib.Path, str] = {}
-    depths: dict[str, int | None] = {}
-    hashes: dict[pathlib.Path, str] = {}
-    for folder, of_folder in itertools.groupby(chosen, key=lambda choice: choice[0]):
-        predictor = keras.load_predictor(folder, config.windows, progress=progress)
-        checkpoints[folder] = predictor.checkpoint
-        hashes[folder] = checkpoint_hash(predictor.checkpoint)
-        for _, domain in of_folder:
-            depths[domain.name] = predictor.spec.depth
-            found = scoring.score_domain(
-                predictor,
-                predictor.spec.plan.index(domain.name),
-                cases[domain.name],
-                output_dir,
-                reading=config.reading,
-                overwrite=config.overwrite,
-                progress=progress,
-            )
-            scores += found.scores
-            skipped |= _of_domain(domain, found.skipped)
-        # One model in memory at a time; `del` does not break its reference cycles.
-        del predictor
+    scored = _Scored()
+    for folders, of_folders in itertools.groupby(chosen, key=lambda choice: choice[0]):
+        _score(
+            scored,
+            config,
+            folders,
+            {domain: cases[domain.name] for _, domain in of_folders},
+            output_dir,
+            progress,
+        )
+        # The models of one group in memory at a time: they have reference cycles.
         gc.collect()
-    if not scores:
+    skipped |= scored.skipped
+    if not scored.scores:
         raise InputError(
             "`split`",
             expected="at least one usable case",
             received="none",
             hint=f"The first problem is: {next(iter(skipped.values()))}",
         )
-    rows = tables.summarize(scores, [domain for _, domain in chosen])
+    rows = tables.summarize(scored.scores, domains)
     summary = tables.Summary(
         split=config.split,
-        checkpoint=", ".join(checkpoints.values()),
+        checkpoint=", ".join(scored.checkpoints.values()),
         mean_dice=tables.mean_dice(rows),
         classes=tuple(rows),
         skipped={name: str(error) for name, error in skipped.items()},
         postprocessing=config.windows.postprocessing,
         prediction=config.changed_prediction,
-        depths={name: d for name, d in depths.items() if d is not None},
-        checkpoint_hashes={domain.name: hashes[folder] for folder, domain in chosen},
+        depths={name: d for name, d in scored.depths.items() if d is not None},
+        checkpoint_hashes={
+            domain.name: " + ".join(scored.hashes[folder] for folder in folders)
+            for folders, domain in chosen
+        },
         training_cases=training_cases,
     )
-    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
+    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scored.scores))
     files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))
-    return Evaluation(rows, len(scores), summary.checkpoint, output_dir, skipped)
+    return Evaluation(rows, len(scored.scores), summary.checkpoint, output_dir, skipped)
+
+
+@dataclasses.dataclass
+class _Scored:
+    """What is known of the domains that are scored.
+
+    Attributes:
+      scores: the scores of all cases.
+      skipped: "domain/case" -> reason of the cases that could not be used.
+      checkpoints: folder of a model -> path of its checkpoint.
+      hashes: folder of a model -> hash of its checkpoint.
+      depths: domain -> depth of the UNet# that predicted it; None for other networks.
+    """
+
+    scores: list[tables.CaseScore] = dataclasses.field(default_factory=list)
+    skipped: dict[str, InputError] = dataclasses.field(default_factory=dict)
+    checkpoints: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
+    hashes: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
+    depths: dict[str, int | None] = dataclasses.field(default_factory=dict)
+
+
+def _score(
+    scored: _Scored,
+    config: EvaluateConfig,
+    folders: Sequence[pathlib.Path],
+    cases: Mapping[Domain, Sequence[msd.Case]],
+    output_dir: pathlib.Path,
+    progress: Progress,
+) -> None:
+    """Scores the domains of a model, or of models whose probabilities are averaged."""
+    members = [
+        keras.load_predictor(folder, config.windows, progress=progress)
+        for folder in folders
+    ]
+    for folder, member in zip(folders, members, strict=True):
+        scored.checkpoints[folder] = member.checkpoint
+        scored.hashes[folder] = checkpoint_hash(member.checkpoint)
+    for domain, of_domain in cases.items():
+        predictor = ensemble.combine(
+            folders, members, domain.name, config.windows, progress=progress
+        )
+        scored.depths[domain.name] = predictor.spec.depth
+        found = scoring.score_domain(
+            predictor,
+            predictor.spec.plan.index(domain.name),
+            of_domain,
+            output_dir,
+            reading=config.reading,
+            overwrite=config.overwrite,
+            progress=progress,
+        )
+        scored.scores += found.scores
+        scored.skipped |= _of_domain(domain, found.skipped)
 
 
 def _find_cases(
@@ -147,37 +193,52 @@ def _of_domain(domain: Domain, bad: dict[str, InputError]) -> dict[str, InputErr
 
 def _choose(
     config: EvaluateConfig,
-) -> tuple[list[tuple[pathlib.Path, Domain]], tuple[str, ...]]:
+) -> tuple[list[tuple[tuple[pathlib.Path, ...], Domain]], tuple[str, ...]]:
     """Returns the domains to score, in order, with the folders of their models.
 
     Also returns the cases that the models list for training.
     """
-    folders = models_by_domain(config.model_dir)
+    ensemble.require_distinct("`model_dir`", config.model_dir)
+    found = [models_by_domain(model_dir) for model_dir in config.model_dir]
+    names = ensemble.common_domains("`model_dir`", [list(each) for each in found])
     specs = {
         folder: load_spec(folder, config.windows.checkpoint)
+        for folders in found
         for folder in set(folders.values())
     }
-    joint = Plan(
-        tuple(
-            specs[folder].plan.domains[specs[folder].plan.index(name)]
-            for name, folder in folders.items()
+    members = [
+        {
+            name: listed_cases.ModelDomain(folders[name], specs[folders[name]], name)
+            for name in names
+        }
+        for folders in found
+    ]
+    joint = Plan(tuple(one.domain for one in members[0].values()))
+    selected = joint.select(config.domains).names
+    chosen = [[of_model[name] for name in selected] for of_model in members]
+    for folder in dict.fromkeys(one.folder for ones in chosen for one in ones):
+        keras.require_settings(specs[folder], config.windows, folder)
+    for ones in zip(*chosen, strict=True):
+        ensemble.require_same_domain(
+            [one.folder for one in ones], [one.domain for one in ones]
+        )
+    domains = listed_cases.list_cases(chosen[0], config.plan, config.fold)
+    training_cases = tuple(
+        dict.fromkeys(
+            name
+            for ones in chosen
+            for name in listed_cases.list_training_cases(ones, domains, config.split)
         )
     )
-    chosen = [
-        listed_cases.ModelDomain(folders[name], specs[folders[name]], name)
-        for name in joint.select(config.domains).names
-    ]
-    for folder in dict.fromkeys(one.folder for one in chosen):
-        keras.require_settings(specs[folder], config.windows, folder)
-    domains = listed_cases.list_cases(chosen, config.plan, config.fold)
-    training_cases = listed_cases.list_training_cases(chosen, domains, config.split)
     if training_cases:
         logging.warning(
             "%s: %s of the split %s had the names of training cases of the model: %s",
-            config.plan,
+            config.plan or ", ".join(config.model_dir),
             quantity(len(training_cases), "case"),
             config.split,
             first_few(training_cases),
         )
-    folders_of = [one.folder for one in chosen]
+    folders_of = [
+        tuple(one.folder for one in ones) for ones in zip(*chosen, strict=True)
+    ]
     return list(zip(folders_of, domains, strict=True)), training_cases

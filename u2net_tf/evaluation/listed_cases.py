@@ -33,6 +33,11 @@ class ModelDomain(NamedTuple):
     spec: ModelSpec
     name: str
 
+    @property
+    def domain(self) -> Domain:
+        """The domain, with the cases that the model lists."""
+        return self.spec.plan.domains[self.spec.plan.index(self.name)]
+
 
 def list_cases(
     chosen: Sequence[ModelDomain], plan: str | None, fold: int | None
@@ -101,9 +106,9 @@ def list_training_cases(
         return ()
     return tuple(
         f"{domain.name}/{case}"
-        for (_, spec, name), domain in zip(chosen, domains, strict=True)
+        for one, domain in zip(chosen, domains, strict=True)
         for case in domain.cases(split)
-        if case in spec.plan.domains[spec.plan.index(name)].train
+        if case in one.domain.train
     )
 
 

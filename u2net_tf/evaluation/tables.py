@@ -80,7 +80,8 @@ class Summary:
       depths: domain -> depth L of the head X^{0,L} of its UNet# that predicted; without
         domains of other networks, and None if an older version did not record it.
       checkpoint_hashes: domain -> `checkpoint_paths.checkpoint_hash` of the checkpoint
-        that predicted; None if an older version did not record it.
+        that predicted, or those of several models that are averaged, joined by " + ";
+        None if an older version did not record it.
       training_cases: "domain/case" of cases that the model lists for training, if the
         split of a plan is another; None if an older version did not record them.
     """

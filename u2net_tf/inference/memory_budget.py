@@ -17,6 +17,7 @@ from u2net_tf import machine
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import case_memory
+from u2net_tf.inference.ensemble import EnsembleBackend
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes.grid import Grid
@@ -87,13 +88,16 @@ class MemoryBudget:
           indices: indices of the domains that are predicted.
           reading: settings with the limit.
         """
+        backend, names = predictor.backend, predictor.spec.plan.names
+        members = backend.members if isinstance(backend, EnsembleBackend) else [backend]
         network = max(
             case_memory.network_bytes(
-                predictor.spec,
-                index,
+                each.spec,
+                each.spec.plan.index(names[index]),
                 predictor.batch_size,
-                is_exported=predictor.backend.is_exported,
+                is_exported=each.is_exported,
             )
+            for each in members
             for index in indices
         )
         taken = machine.resident_bytes() + network

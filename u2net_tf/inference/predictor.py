@@ -15,6 +15,7 @@ from u2net_tf import files, work_log
 from u2net_tf.config.inference import WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference.backend import Backend
+from u2net_tf.inference.mirroring import MirroredBackend
 from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.inference.windows import Box, count_windows, predict_volume
 from u2net_tf.models.spec import ModelSpec
@@ -52,10 +53,9 @@ class Predictor:
       backend: runs the network.
       overlap: fraction by which neighbouring windows overlap, from 0 to below 1.
       batch_size: windows per call of the network.
-      skip_empty: whether `predict` skips windows in which every voxel of the raw scan
-        is 0 in all modalities, and labels them background. Preprocessing crops such
-        voxels around the scan, and `Restoration` labels them background. In Hounsfield
-        units air is not 0, and nothing is skipped.
+      skip_empty: whether `predict` labels windows background, without predicting them,
+        in which every voxel of the raw scan is 0 in all modalities, as `Restoration`
+        does around the scan. In Hounsfield units air is not 0, and nothing is skipped.
       keep_foreground_components: number of largest components of the foreground to
         keep; that of the plan if None.
       keep_components: number of largest components of each class to keep; those of the
@@ -86,9 +86,9 @@ class Predictor:
     def of_settings(
         cls, backend: Backend, settings: WindowConfig, *, progress: Progress = silent
     ) -> Predictor:
-        """Returns a predictor with the windows defined by settings."""
+        """Returns a predictor as defined by settings."""
         return cls(
-            backend,
+            MirroredBackend(backend) if settings.test_time_mirroring else backend,
             overlap=settings.overlap,
             batch_size=settings.batch_size,
             skip_empty=settings.skip_empty,

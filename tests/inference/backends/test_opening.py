@@ -1,5 +1,6 @@
 """Opening models of every format by their path."""
 
+import dataclasses
 import logging
 import pathlib
 import subprocess
@@ -21,7 +22,12 @@ from u2net_tf.errors import InputError, StoppedError  # noqa: E402
 from u2net_tf.exporting.export_model import export_model  # noqa: E402
 from u2net_tf.exporting.openvino_model import save_openvino  # noqa: E402
 from u2net_tf.inference import predictor as predictor_module  # noqa: E402
-from u2net_tf.inference.backends.opening import open_model  # noqa: E402
+from u2net_tf.inference.backends.opening import (  # noqa: E402
+    open_ensemble,
+    open_model,
+)
+from u2net_tf.inference.ensemble import EnsembleBackend  # noqa: E402
+from u2net_tf.inference.mirroring import MirroredBackend  # noqa: E402
 from u2net_tf.models.exported import (  # noqa: E402
     EXPORT,
     METADATA_PREFIX,
@@ -29,6 +35,7 @@ from u2net_tf.models.exported import (  # noqa: E402
     to_texts,
 )
 from u2net_tf.models.loading import save_model  # noqa: E402
+from u2net_tf.plan.domains import Plan  # noqa: E402
 
 NAMES = (toy.ONE.name, toy.TWO.name)
 ROOT = pathlib.Path(__file__).parents[3]
@@ -174,6 +181,88 @@ class TestWithoutTensorFlow:
         assert not predictor.skip_empty
         assert predictor.keep_foreground_components == 2
         assert predictor.keep_components == 3
+
+
+class TestEnsembles:
+    @pytest.fixture
+    def uniform(self, tmp_path):
+        """A model of the first domain whose classes are equally probable."""
+        model = make_onnx(0)
+        for tensor in model.graph.initializer:
+            zeros = np.zeros_like(onnx.numpy_helper.to_array(tensor))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(zeros, tensor.name))
+        onnx.save(model, tmp_path / "uniform.onnx")
+        return tmp_path / "uniform.onnx"
+
+    def test_mean_of_models_of_different_formats(self, models, uniform, caplog):
+        with caplog.at_level(logging.INFO, "absl"):
+            model = open_ensemble(
+                [models / "organs.u2net", uniform],
+                WindowConfig(overlap=0.25),
+                runtime="onnxruntime",
+            )
+        assert model.domains == (toy.ONE.name,)
+        line = f"{toy.TWO.name}: not a domain of all models, left out"
+        assert line in caplog.messages
+        assert model.path == f"{models / 'organs.u2net'}, {uniform}"
+        assert model.runtime == "onnxruntime"
+        predictor = model.predictor(toy.ONE.name)
+        assert predictor.overlap == 0.25
+        shape = (*toy.ONE.patch_size, 1)
+        patch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        expected = (packed.compute(0, patch) + 1 / toy.ONE.num_classes) / 2
+        found = predictor.probabilities(patch, 0)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_windows_are_mirrored_once(self, models, uniform):
+        model = open_ensemble(
+            [models / "onnx", uniform], WindowConfig(test_time_mirroring=True)
+        )
+        backend = model.predictor(toy.ONE.name).backend
+        assert isinstance(backend, EnsembleBackend)
+        assert [type(each) for each in backend.members] == [MirroredBackend] * 2
+
+    def test_a_single_model_is_no_ensemble(self, models):
+        model = open_ensemble([models / "onnx"], runtime="onnxruntime")
+        assert model.domains == NAMES
+        backend = model.predictor(toy.ONE.name).backend
+        assert not isinstance(backend, EnsembleBackend)
+
+    @pytest.mark.parametrize(
+        ("names", "words"),
+        [
+            ([], "`model`: expected distinct models. Received: none"),
+            (["onnx", "onnx"], "`model`: expected distinct models. Received: "),
+            (["onnx", "no"], "/no: expected a folder of a model, a file"),
+            (
+                [f"onnx/{name}.onnx" for name in NAMES],
+                "`model`: expected models with a common domain. Received: domains "
+                "Task91_One, Task92_Two",
+            ),
+        ],
+    )
+    def test_models_that_are_no_ensemble(self, models, names, words):
+        with pytest.raises(InputError) as error:
+            open_ensemble([models / name for name in names])
+        assert words in str(error.value)
+
+    def test_different_domains_of_the_same_name(self, models, tmp_path):
+        domain = dataclasses.replace(toy.ONE, spacing_mm=(1.0, 1.0, 3.0))
+        spec = dataclasses.replace(packed.SPEC, plan=Plan((domain, toy.TWO)))
+        texts = to_texts([ExportedDomain.of_model(spec, 0, fingerprint="g")])
+        model = packed.make_graph(0)
+        onnx.helper.set_model_props(
+            model, {METADATA_PREFIX + name: text for name, text in texts.items()}
+        )
+        other = tmp_path / "other.onnx"
+        onnx.save(model, other)
+        opened = open_ensemble([models / "onnx", other])
+        with pytest.raises(InputError) as error:
+            opened.predictor(toy.ONE.name)
+        assert str(error.value) == (
+            f"{other}: expected the spacing of Task91_One in {models / 'onnx'}, "
+            "(1.0, 1.0, 1.0), to average their probabilities. Received: (1.0, 1.0, 3.0)"
+        )
 
 
 class TestRejects:

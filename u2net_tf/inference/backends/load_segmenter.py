@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import pydantic
 
 from u2net_tf.config.base import to_input_error
 from u2net_tf.config.inference import Runtime, WindowConfig
-from u2net_tf.inference.backends.opening import open_model
+from u2net_tf.inference.backends.opening import open_ensemble
 from u2net_tf.inference.segmenter import Segmenter
 
 
 def load(
-    path: str | os.PathLike,
+    path: str | os.PathLike | Sequence[str | os.PathLike],
     *,
     runtime: Runtime = "auto",
     overlap: float = 0.5,
     batch_size: int = 1,
     skip_empty: bool = True,
+    test_time_mirroring: bool = False,
     precision: str = "float32",
     checkpoint: str = "newest",
     prune_to: int | None = None,
@@ -33,13 +35,16 @@ def load(
       path: a model folder that training, `adapt_model` or `compose_models` wrote; a
         model file (`.u2net`); what `export` wrote: a SavedModel, an ONNX or OpenVINO
         file, or a folder of such files; or the name of a model that comes with the
-        package.
+        package. Or several models with the same domain, such as those of a
+        cross-validation, whose class probabilities are averaged.
       runtime: runtime that executes it: "tensorflow", "openvino", "onnxruntime", or
         "auto" for the first that supports the model and is installed.
       overlap: overlap of neighbouring windows, as a fraction of the window size.
       batch_size: number of windows per call of the network.
       skip_empty: whether to label windows in which all voxels are 0 as background,
         without predicting them.
+      test_time_mirroring: whether to average the probabilities of every window over its
+        mirror images along the mirror axes of the plan.
       precision: "float32", "mixed_float16" or "mixed_bfloat16". Exported models compute
         in float32.
       checkpoint: checkpoint of a model folder: "newest", "best" or "step-N".
@@ -62,6 +67,7 @@ def load(
         "overlap": overlap,
         "batch_size": batch_size,
         "skip_empty": skip_empty,
+        "test_time_mirroring": test_time_mirroring,
         "precision": precision,
         "checkpoint": checkpoint,
         "prune_to": prune_to,
@@ -73,4 +79,5 @@ def load(
         windows = WindowConfig(**settings)
     except pydantic.ValidationError as error:
         raise to_input_error(error) from None
-    return Segmenter(open_model(path, windows, runtime=runtime))
+    paths = [path] if isinstance(path, str | os.PathLike) else path
+    return Segmenter(open_ensemble(paths, windows, runtime=runtime))

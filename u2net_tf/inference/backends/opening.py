@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from u2net_tf import files, machine
 from u2net_tf.config.inference import Runtime, WindowConfig
 from u2net_tf.errors import InputError
-from u2net_tf.inference import runtimes
+from u2net_tf.inference import ensemble, runtimes
 from u2net_tf.inference.backend import Backend
 from u2net_tf.inference.opened_model import OpenedModel
 from u2net_tf.inference.predictor import Predictor
@@ -68,6 +68,45 @@ def open_model(
             _BACKENDS[chosen](found[name], settings), settings, progress=progress
         ),
     )
+
+
+def open_ensemble(
+    paths: Sequence[str | os.PathLike],
+    settings: WindowConfig | None = None,
+    *,
+    runtime: Runtime = "auto",
+    progress: Progress = silent,
+) -> OpenedModel:
+    """Opens models whose class probabilities are averaged, or a single model.
+
+    Args:
+      paths: paths of the models; see `open_model`.
+      settings: see `open_model`.
+      runtime: see `open_model`.
+      progress: see `open_model`.
+
+    Returns:
+      A model of the domains that all of them have, in the order of the first.
+
+    Raises:
+      InputError: as `open_model`, or if the models have no common domain, or differ in
+        what their windows or classes mean.
+    """
+    settings = settings or WindowConfig()
+    ensemble.require_distinct("`model`", paths)
+    models = [
+        open_model(path, settings, runtime=runtime, progress=progress) for path in paths
+    ]
+    if len(models) == 1:
+        return models[0]
+    domains = ensemble.common_domains("`model`", [each.domains for each in models])
+    used = dict.fromkeys(model.runtime for model in models)
+
+    def load(name: str) -> Predictor:
+        predictors = [model.predictor(name) for model in models]
+        return ensemble.combine(paths, predictors, name, settings, progress=progress)
+
+    return OpenedModel(", ".join(map(str, paths)), " and ".join(used), domains, load)
 
 
 def _require_model(path: str | os.PathLike) -> None:
