@@ -26,6 +26,7 @@ SETTINGS = (
     "absl.app",
     "u2net_tf.command",
     "u2net_tf.command_flags",
+    "u2net_tf.config.evaluation",
     "u2net_tf.config.inference",
     "u2net_tf.config.training",
     "data_prep.config",

@@ -7,7 +7,8 @@ from absl import flags
 from command_server import CommandServer
 
 from u2net_tf import __version__, command_arguments, command_flag_errors, command_flags
-from u2net_tf.config.inference import DescribeConfig, EvaluateConfig, PredictConfig
+from u2net_tf.config.evaluation import EvaluateConfig
+from u2net_tf.config.inference import DescribeConfig, PredictConfig
 from u2net_tf.errors import InputError
 from u2net_tf.source_commit import source_commit
 

@@ -18,8 +18,9 @@ from u2net_tf.config.adapter_files import (
 )
 from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.certificate import CertifyConfig
+from u2net_tf.config.evaluation import EvaluateConfig
 from u2net_tf.config.exporting import ExportConfig
-from u2net_tf.config.inference import ComposeConfig, EvaluateConfig, PredictConfig
+from u2net_tf.config.inference import ComposeConfig, PredictConfig
 from u2net_tf.config.network import ComplexityConfig
 from u2net_tf.config.packing import PackConfig
 from u2net_tf.config.published_weights import PortConfig
@@ -142,6 +143,7 @@ FLAGS = {
         ("split", "validation", "validation"),
         ("plan", "d", "d"),
         ("fold", "1", 1),
+        ("surface_tolerance_mm", "1.5", 1.5),
         ("overwrite", "true", True),
     ),
     PredictConfig: (

@@ -15,7 +15,7 @@ from data_prep.survey.survey_file import SURVEY
 from u2net_tf import file_format, schema
 from u2net_tf.certification.certificate import CERTIFICATE
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.scoring import SCORE
+from u2net_tf.evaluation.scored_case import SCORE
 from u2net_tf.evaluation.tables import SUMMARY
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.label_table import LABEL_TABLE
@@ -321,9 +321,11 @@ NAMES_ON_DISK = {
         **dict.fromkeys(("checkpoint_hashes", "training_cases"), {}),
         "classes": dict.fromkeys(
             ("domain", "label", "mean", "standard_deviation", "num_cases")
-            + ("num_absent", "num_without", "false_positive_ml"),
+            + ("num_absent", "num_without", "false_positive_ml")
+            + ("hd95_mm", "surface_dice"),
             {},
         ),
+        "surface_tolerance_mm": {},
     },
     "the description of an exported model": {
         "domains": dict.fromkeys(("model", "fingerprint", "any_size"), {})
@@ -346,7 +348,10 @@ NAMES_ON_DISK = {
     },
     "a line of a survey log": {"key": {}, "facts": FACTS},
     "a record of a prediction": dict.fromkeys(("key", "stamps", "pending"), {}),
-    "a score": dict.fromkeys(("key", "dice", "false_positive_ml"), {}),
+    "a score": {
+        **dict.fromkeys(("key", "dice", "false_positive_ml"), {}),
+        **dict.fromkeys(("surface_tolerance_mm", "hd95_mm", "surface_dice"), {}),
+    },
     "the state of a run": {
         **dict.fromkeys(("step", "row", "run", "records"), {}),
         "num_replicas": {},

@@ -283,7 +283,7 @@ def port(folder):
 
 
 def evaluate(folder):
-    from u2net_tf.config.inference import EvaluateConfig
+    from u2net_tf.config.evaluation import EvaluateConfig
     from u2net_tf.evaluation.evaluate_model import evaluate_model
 
     flags = {"model_dir": ("missing",), "output_dir": str(folder)}

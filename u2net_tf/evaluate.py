@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from u2net_tf import command, machine
 from u2net_tf.config import flagfile
-from u2net_tf.config.inference import EvaluateConfig
+from u2net_tf.config.evaluation import EvaluateConfig
 from u2net_tf.wording import quantity
 
 
@@ -24,7 +24,11 @@ def main(config: EvaluateConfig) -> None:
 
     progress = command.progress_every(config.log.log_every_seconds)
     found = evaluate_model(config, progress=progress)
-    print(tables.format_table(found.rows))
+    print(
+        tables.format_table(
+            found.rows, surface_tolerance_mm=config.surface_tolerance_mm
+        )
+    )
     print(
         f"{quantity(found.num_cases, f'{config.split} case')} scored with "
         f"{found.checkpoint}{_settings(config)}: dice.csv, summary.json and "

@@ -1,8 +1,7 @@
 """Upgrades of files and flags of older versions.
 
-A function here that takes the content of a file takes that of the previous format and
-returns what this version would have written. No other module handles older formats,
-except `models.object_graph`.
+Functions that take the content of a file take that of the previous format. No other
+module handles older formats, except `models.object_graph`.
 
 | format | release 0.1.0 | now |
 |---|---|---|
@@ -13,9 +12,9 @@ except `models.object_graph`.
 | model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 8: plan 6 |
 | state of a run, within a checkpoint | 0 (none) | 2: partial epoch; 3: replicas |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
-| summary of an evaluation | 0 (none) | 3: false positives; 5: settings; 6: hash |
+| summary of an evaluation | 0 (none) | 3: volumes; 5: settings; 6: hash; 7: surfaces |
 | record of a prediction | 0 (none) | 1 |
-| score | 0 (none) | 2: false positives |
+| score | 0 (none) | 2: false positives; 3: surfaces |
 """
 
 from __future__ import annotations
@@ -200,16 +199,27 @@ def summary_with_hashes(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "checkpoint_hashes": None, "training_cases": None}
 
 
+def summary_with_surfaces(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a summary to format 7: surfaces were not compared."""
+    new = dict.fromkeys(("hd95_mm", "surface_dice"))
+    classes = [{**row, **new} for row in content["classes"]]
+    return {**content, "surface_tolerance_mm": None, "classes": classes}
+
+
 def score_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a score to format 2: it contained only the Dice.
 
     A Dice above 0 implies that the reference contains the class, and an undefined one
-    that neither mask does. A Dice of 0 implies nothing; it is left out, so that the
-    case is scored again.
+    that neither mask does. A Dice of 0 implies neither; the case is scored again.
     """
     dice = {label: value for label, value in content["dice"].items() if value != 0}
     volumes = {label: 0.0 for label, value in dice.items() if value is None}
     return {**content, "dice": dice, "false_positive_ml": volumes}
+
+
+def score_with_surfaces(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a score to format 3: surfaces were not compared."""
+    return {**content, "surface_tolerance_mm": None, "hd95_mm": {}, "surface_dice": {}}
 
 
 def model_spec(content: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from data_prep.survey import survey_file
 from data_prep.survey.survey_domains import EXAMINED_CASE
 from u2net_tf import work_log
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.scoring import SCORE, Score
+from u2net_tf.evaluation.scored_case import SCORE, Score
 from u2net_tf.evaluation.tables import SUMMARY
 from u2net_tf.inference.outputs import LABEL_MAP, RECORD, Outputs, PredictionRecord
 from u2net_tf.models.run_state import STATE, PlateauState, RunState

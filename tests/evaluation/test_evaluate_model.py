@@ -10,7 +10,8 @@ import weakref
 import pytest
 import toy
 
-from u2net_tf.config.inference import EvaluateConfig, ReadingConfig, WindowConfig
+from u2net_tf.config.evaluation import EvaluateConfig
+from u2net_tf.config.inference import ReadingConfig, WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluate import _settings
 from u2net_tf.evaluation import evaluate_model as module
@@ -72,6 +73,7 @@ def test_each_domain_is_scored_with_its_model(models, tmp_path):
     found = evaluate_model(configure(tmp_path), progress="progress")
     output_dir = tmp_path / "model" / "test"
     options = {
+        "surface_tolerance_mm": None,
         "overwrite": False,
         "reading": ReadingConfig(),
         "progress": "progress",
@@ -156,6 +158,7 @@ def test_settings_are_passed_on(models, tmp_path):
         split="validation",
         overlap=0.25,
         overwrite=True,
+        surface_tolerance_mm=1.5,
         num_workers=3,
         resample_modalities=True,
     )
@@ -166,6 +169,9 @@ def test_settings_are_passed_on(models, tmp_path):
     assert (name, output_dir) == ("Task91_One", pathlib.Path(tmp_path / "out"))
     assert len(cases) == 2
     assert options["overwrite"] is True
+    assert options["surface_tolerance_mm"] == 1.5
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["surface_tolerance_mm"] == 1.5
     assert options["reading"] == config.reading != ReadingConfig()
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -16,10 +17,12 @@ from recorded_progress import RecordedProgress
 from u2net_tf import machine
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation import scoring
+from u2net_tf.evaluation import scored_case, scoring
+from u2net_tf.evaluation.surfaces import surface_scores
 from u2net_tf.inference import case_memory, usable_cases
 from u2net_tf.inference.predictor import Prediction, Predictor
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.volumes import case as case_files
 
 
 class Oracle:
@@ -344,9 +347,7 @@ class TestRerun:
     def test_resumes_where_it_stopped(self, score, tmp_path):
         first, _ = score()
         (tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json").unlink()
-        again, predicted = score()
-        assert predicted == ["one_1"]
-        assert again == first
+        assert score() == (first, [])
 
     @pytest.mark.parametrize(
         "dice", [{}, {"organ": 2.0}, {"organ": 0.5, "liver": 0.5}, {"organ": "1"}]
@@ -355,7 +356,7 @@ class TestRerun:
         first, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "dice": dice}))
-        assert score() == (first, ["one_1"])
+        assert score() == (first, [])
 
     @pytest.mark.parametrize("dice", [0.5, None, 0.0])
     def test_an_older_score_may_imply_the_volume(self, score, tmp_path, dice):
@@ -366,7 +367,8 @@ class TestRerun:
         del content["false_positive_ml"]
         path.write_text(json.dumps(content))
         again, predicted = score()
-        assert predicted == ([] if dice != 0 else ["one_1"])
+        assert predicted == []
+        assert (again[1].dice == first[1].dice) == (dice == 0)
         assert again[1].false_positive_ml == ({"organ": 0} if dice is None else {})
 
     @pytest.mark.parametrize("volume", [{"organ": -1.0}, {"liver": 1.0}])
@@ -375,7 +377,7 @@ class TestRerun:
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         content = {**json.loads(path.read_text()), "false_positive_ml": volume}
         path.write_text(json.dumps(content))
-        assert score() == (first, ["one_1"])
+        assert score() == (first, [])
 
     def test_nothing_changes_if_killed_before_a_prediction(
         self, score, tiny_data, monkeypatch
@@ -397,7 +399,7 @@ class TestRerun:
         self, score, tiny_data, monkeypatch, fingerprint
     ):
         """The label map is then another model's, and the old score must not be kept."""
-        score()
+        first, _ = score()
         predictor = Oracle(tiny_data.plan)
         predictor.fingerprint = "two"
 
@@ -405,11 +407,13 @@ class TestRerun:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(scoring, "dice", die)
+            patch.setattr(scored_case, "dice", die)
             with pytest.raises(KeyboardInterrupt):
                 score(predictor=predictor)
         predictor.fingerprint = fingerprint
-        assert score(predictor=predictor)[1][0] == "one_0"
+        # The label maps of the first case are those of the second model.
+        expected = {"one": ["one_0"], "two": ["one_1", "one_2"]}
+        assert score(predictor=predictor) == (first, expected[fingerprint])
 
     def test_a_missing_label_map_is_predicted_again(self, score, tmp_path):
         score()
@@ -436,11 +440,70 @@ class TestRerun:
         first, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
         path.write_text(text)
-        again, predicted = score()
-        assert predicted == ["one_1"]
-        assert again == first
+        assert score() == (first, [])
 
     def test_scores_are_json(self, score, tmp_path):
         scores, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_0.json"
         assert json.loads(path.read_text())["dice"] == scores[0].dice
+
+
+class TestSurfaces:
+    def test_scores_of_the_written_label_map(self, score, tiny_data):
+        """In two classes, one of which has merged values and is never predicted."""
+        (first, *_), _ = score(1, surface_tolerance_mm=1.5)
+        assert first.hd95_mm.keys() == first.surface_dice.keys() == {"rim", "core"}
+        assert math.isnan(first.hd95_mm["core"])
+        assert first.surface_dice["core"] == 0
+
+    def test_on_the_grid_of_the_scan(self, score, tiny_data):
+        domain = tiny_data.plan.domains[0]
+        case = scoring.find_cases(domain, "train", None)[0]
+        image = case_files.read_image(case.image_paths, domain)
+        reference = case_files.read_labels(case.label_path, image, domain)
+        left = np.zeros_like(reference)
+        left[:, :, : left.shape[2] // 2] = 1
+        expected = {
+            tolerance_mm: surface_scores(
+                reference,
+                left,
+                num_classes=2,
+                spacing_mm=image.grid.spacing_mm("pixdim"),
+                tolerance_mm=tolerance_mm,
+            )[0]
+            for tolerance_mm in (1.0, 3.0)
+        }
+        assert expected[1.0].surface_dice < expected[3.0].surface_dice
+        for tolerance_mm, predicted in ((1.0, 3), (3.0, 0)):
+            (first, *_), names = score(surface_tolerance_mm=tolerance_mm)
+            assert len(names) == predicted
+            assert first.hd95_mm == {"organ": expected[tolerance_mm].hd95_mm}
+            surface_dice = expected[tolerance_mm].surface_dice
+            assert first.surface_dice == {"organ": surface_dice}
+
+    def test_are_computed_without_predicting_again(self, score, tmp_path):
+        plain, _ = score()
+        assert plain[0].hd95_mm == plain[0].surface_dice == {}
+        found, predicted = score(surface_tolerance_mm=2.0)
+        assert predicted == []
+        assert [one.dice for one in found] == [one.dice for one in plain]
+        # Nothing is computed again, or shown unless it is requested.
+        path = tmp_path / "out" / ".scores" / "Task91_One" / "one_0.json"
+        before = path.stat().st_mtime_ns
+        assert score(surface_tolerance_mm=2.0) == (found, [])
+        assert score() == (plain, [])
+        assert path.stat().st_mtime_ns == before
+        content = json.loads(path.read_text())
+        for name, values in (
+            ("hd95_mm", {"organ": -1.0}),
+            ("surface_dice", {"organ": 1.5}),
+            ("hd95_mm", {}),
+            ("surface_dice", {}),
+        ):
+            path.write_text(json.dumps({**content, name: values}))
+            assert score(surface_tolerance_mm=2.0) == (found, [])
+        del content["hd95_mm"], content["surface_dice"]
+        del content["surface_tolerance_mm"]
+        path.write_text(json.dumps({**content, "format": 2}))
+        assert score() == (plain, [])
+        assert score(surface_tolerance_mm=2.0) == (found, [])

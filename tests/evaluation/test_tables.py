@@ -158,7 +158,8 @@ class TestJson:
         assert content["checkpoint"] == "model/step-9"
         assert content["mean_dice"] == pytest.approx(0.4375)
         assert content["classes"][0]["false_positive_ml"] is None
-        assert content["classes"][1] == dataclasses.asdict(ROWS[1])
+        surfaces = {"hd95_mm": None, "surface_dice": None}
+        assert content["classes"][1] == {**dataclasses.asdict(ROWS[1]), **surfaces}
         assert content["classes"][2] == {
             "domain": "Task92_Two",
             "label": "core",
@@ -168,20 +169,65 @@ class TestJson:
             "num_absent": 3,
             "num_without": 3,
             "false_positive_ml": 0.0,
+            **surfaces,
         }
+        assert content["surface_tolerance_mm"] is None
 
     def test_older_files_have_no_skipped_cases(self):
         content = {**json.loads(summary_text(ROWS)), "format": 1}
         for name in ("skipped", "postprocessing", "prediction", "depths"):
             del content[name]
+        del content["surface_tolerance_mm"]
         for row in content["classes"]:
             del row["num_without"], row["false_positive_ml"]
+            del row["hd95_mm"], row["surface_dice"]
         older = tables.SUMMARY.from_text(json.dumps(content), "summary.json")
         assert older.skipped == {}
         assert older.postprocessing == {}
         assert older.prediction is older.depths is None
         assert [row.num_without for row in older.classes] == [0, 0, 0]
         assert math.isnan(older.classes[1].false_positive_ml)
+        assert math.isnan(older.classes[1].hd95_mm)
+        assert older.surface_tolerance_mm is None
 
     def test_without_any_dice(self):
         assert json.loads(summary_text(ROWS[2:]))["mean_dice"] is None
+
+
+class TestSurfaces:
+    scores = (
+        dataclasses.replace(
+            SCORES[2],
+            hd95_mm={"rim": NAN, "core": 4.0},
+            surface_dice={"rim": 0.0, "core": 1.0},
+        ),
+        dataclasses.replace(
+            SCORES[4],
+            hd95_mm={"rim": 2.5, "core": 3.0},
+            surface_dice={"rim": 0.5, "core": NAN},
+        ),
+    )
+
+    def test_means_over_the_cases_in_which_they_are_defined(self):
+        rim, core = tables.summarize(self.scores, [toy.TWO])
+        assert (rim.hd95_mm, rim.surface_dice) == (2.5, 0.25)
+        assert (core.hd95_mm, core.surface_dice) == (3.5, 1.0)
+
+    def test_columns_of_the_table(self):
+        rows = [
+            dataclasses.replace(ROWS[0], hd95_mm=2.504, surface_dice=0.9513),
+            dataclasses.replace(ROWS[2], hd95_mm=NAN, surface_dice=NAN),
+        ]
+        head, _, first, second, *_ = tables.format_table(
+            rows, surface_tolerance_mm=1.5
+        ).splitlines()
+        assert "absent    HD95 mm    surface Dice % at 1.5 mm    without" in head
+        assert first.split()[-4:] == ["2.50", "95.13", "0", "–"]
+        assert second.split()[-4:] == ["–", "–", "3", "0.00"]
+
+    def test_columns_of_the_csv(self):
+        lines = tables.cases_to_csv([SCORES[0], *self.scores]).splitlines()
+        assert lines[0].endswith(",dice,false_positive_ml,hd95_mm,surface_dice")
+        assert lines[1] == "Task91_One,one_0,organ,1.000000,,,"
+        assert lines[2] == "Task92_Two,two_0,rim,0.000000,4.500000,,0.000000"
+        assert lines[5] == "Task92_Two,two_2,core,,0.000000,3.000000,"

@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.config.inference import EvaluateConfig, WindowConfig
+from u2net_tf.config.evaluation import EvaluateConfig
+from u2net_tf.config.inference import WindowConfig
 from u2net_tf.config.network import NetworkConfig
 from u2net_tf.config.training import LossConfig
 from u2net_tf.errors import InputError

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from absl import logging
 
 from u2net_tf import files, locks
-from u2net_tf.config.inference import EvaluateConfig
+from u2net_tf.config.evaluation import EvaluateConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import listed_cases, scoring, tables
 from u2net_tf.inference import ensemble, outputs
@@ -106,6 +106,7 @@ def _evaluate(
             for folders, domain in chosen
         },
         training_cases=training_cases,
+        surface_tolerance_mm=config.surface_tolerance_mm,
     )
     files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scored.scores))
     files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))
@@ -158,6 +159,7 @@ def _score(
             of_domain,
             output_dir,
             reading=config.reading,
+            surface_tolerance_mm=config.surface_tolerance_mm,
             overwrite=config.overwrite,
             progress=progress,
         )

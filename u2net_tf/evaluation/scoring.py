@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import pathlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import numpy as np
 
-from u2net_tf import migrations, schema, work_log
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.metrics import dice, false_positive_ml
+from u2net_tf.evaluation.scored_case import Score, ScoredCase
 from u2net_tf.evaluation.tables import CaseScore
-from u2net_tf.file_format import FileFormat
 from u2net_tf.inference import usable_cases
-from u2net_tf.inference.label_map_writing import write_label_map
 from u2net_tf.inference.memory_budget import MemoryBudget, Need
-from u2net_tf.inference.outputs import LABEL_MAP, Outputs, require_writable
+from u2net_tf.inference.outputs import require_writable
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.progress import Progress, silent
-from u2net_tf.schema import MaybeNan, Text
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import images, msd
-from u2net_tf.volumes.class_volumes import voxel_volume_ml
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +78,7 @@ def score_domain(
     output_dir: pathlib.Path,
     *,
     reading: ReadingConfig,
+    surface_tolerance_mm: float | None = None,
     overwrite: bool = False,
     executor: Executor | None = None,
     progress: Progress = silent,
@@ -91,7 +86,7 @@ def score_domain(
     """Predicts and scores cases on the grid of their images.
 
     Label maps are written to `predictions/DOMAIN/CASE.nii.gz`. A case that was already
-    scored with the same files, model and settings is not predicted again unless its
+    predicted with the same files, model and settings is not predicted again unless its
     label map was edited.
 
     Args:
@@ -102,6 +97,8 @@ def score_domain(
       reading: maximum number of cases that are read and preprocessed ahead (see
         `parallel.map_ahead`), how they are read, the memory limit, and whether an
         unusable case stops the run.
+      surface_tolerance_mm: tolerance of the surface Dice; None if surfaces are not
+        compared.
       overwrite: predict and score all cases again, and replace any label map.
       executor: reads and preprocesses the cases; None for threads of this process.
       progress: shows the progress over cases.
@@ -114,7 +111,10 @@ def score_domain(
     """
     domain = predictor.spec.plan.domains[index]
     jobs = {
-        case: _ScoringJob(predictor, index, case, output_dir, reading) for case in cases
+        case: ScoredCase(
+            predictor, index, case, output_dir, reading, surface_tolerance_mm
+        )
+        for case in cases
     }
     scores: dict[msd.Case, Score] = {}
     if not overwrite:
@@ -141,21 +141,27 @@ def score_domain(
     ) as contents:
         for case, content in contents:
             with usable_cases.skipped_if_unusable(case.name, skipped, reading):
-                scores[case] = jobs[case].score(*content)
+                scores[case] = jobs[case].score(*content, overwrite=overwrite)
             # Freed before waiting for the next ones.
             del content
+    with_surfaces = surface_tolerance_mm is not None
     return DomainScores(
         [
-            CaseScore(
-                domain.name,
-                case.name,
-                scores[case].dice,
-                scores[case].false_positive_ml,
-            )
+            _case_score(domain, case, scores[case], with_surfaces=with_surfaces)
             for case in cases
             if case in scores
         ],
         skipped,
+    )
+
+
+def _case_score(
+    domain: Domain, case: msd.Case, score: Score, *, with_surfaces: bool
+) -> CaseScore:
+    """Returns a score, without surfaces unless they were requested this time."""
+    surfaces = (score.hd95_mm, score.surface_dice) if with_surfaces else ()
+    return CaseScore(
+        domain.name, case.name, score.dice, score.false_positive_ml, *surfaces
     )
 
 
@@ -184,118 +190,3 @@ def _read_case(
         case.label_path, image, domain, max_memory_gb=limit
     )
     return prepare_scan(image, domain, max_memory_gb=limit), reference
-
-
-@schema.model
-class Score:
-    """Score of one case, as stored in a file.
-
-    Attributes:
-      key: key of what the label map was predicted from.
-      dice: label -> Dice; NaN if neither mask contains the label.
-      false_positive_ml: label -> predicted volume, for labels that the reference does
-        not contain.
-    """
-
-    key: Text
-    dice: dict[str, MaybeNan]
-    false_positive_ml: dict[str, float]
-
-    def __post_init__(self) -> None:
-        for label, value in self.dice.items():
-            if not (math.isnan(value) or 0 <= value <= 1):
-                raise InputError(
-                    f"dice.{label}", expected="a number from 0 to 1", received=value
-                )
-        for label, value in self.false_positive_ml.items():
-            if not 0 <= value < math.inf:
-                raise InputError(
-                    f"false_positive_ml.{label}",
-                    expected="a finite number of at least 0",
-                    received=value,
-                )
-
-
-SCORE = FileFormat(
-    name="a score",
-    made_by="python -m u2net_tf.evaluate",
-    kind=Score,
-    oldest=0,
-    upgrades=(migrations.unversioned, migrations.score_with_volumes),
-)
-
-
-class _ScoringJob:
-    """A case to score, its label map and its score."""
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        index: int,
-        case: msd.Case,
-        output_dir: pathlib.Path,
-        reading: ReadingConfig,
-    ):
-        self._predictor = predictor
-        self._index = index
-        self._domain = predictor.spec.plan.domains[index]
-        folder = output_dir / "predictions" / self._domain.name
-        label_map = folder / f"{case.name}.nii.gz"
-        self._score_path = (
-            output_dir / ".scores" / self._domain.name / f"{case.name}.json"
-        )
-        self._key = predictor.key(
-            index,
-            case.paths,
-            resample_modalities=reading.resample_modalities
-            and len(case.image_paths) > 1,
-        )
-        paths = {LABEL_MAP: label_map}
-        self.outputs = Outputs(folder, case.name, paths, self._key)
-        content = self._read_score()
-        if content and migrations.is_label_map_as_scored(label_map, self._score_path):
-            self.outputs.adopt(content.key)
-
-    def known_score(self) -> Score | None:
-        """Returns the score if it is that of the current label map, otherwise None."""
-        if not self.outputs.is_complete() or self.outputs.edited():
-            return None
-        content = self._read_score()
-        if content is None or content.key != self._key:
-            return None
-        # A file that was edited may lack a class.
-        names = {label.name for label in self._domain.labels[1:]}
-        is_complete = content.dice.keys() == names >= content.false_positive_ml.keys()
-        return content if is_complete else None
-
-    def score(self, scan: PreparedScan, reference: np.ndarray) -> Score:
-        """Predicts the case and compares it with its reference."""
-        classes = write_label_map(self._predictor, self._index, scan, self.outputs)
-        num_classes = self._domain.num_classes
-        volumes = false_positive_ml(
-            reference,
-            classes,
-            num_classes=num_classes,
-            voxel_ml=voxel_volume_ml(
-                scan.raw.grid, self._domain.preprocessing.spacing_source
-            ),
-        )
-        volume_by_label = self._by_label(volumes)
-        score = Score(
-            key=self._key,
-            dice=self._by_label(dice(reference, classes, num_classes=num_classes)),
-            false_positive_ml={
-                label: volume
-                for label, volume in volume_by_label.items()
-                if not math.isnan(volume)
-            },
-        )
-        work_log.write_record(self._score_path, SCORE, score)
-        return score
-
-    def _by_label(self, values: np.ndarray) -> dict[str, float]:
-        names = [label.name for label in self._domain.labels[1:]]
-        return dict(zip(names, values.tolist(), strict=True))
-
-    def _read_score(self) -> Score | None:
-        return work_log.read_record(self._score_path, SCORE)

@@ -7,12 +7,13 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from tabulate import SEPARATING_LINE, tabulate
 
 from u2net_tf import migrations, schema
+from u2net_tf.evaluation.surfaces import SurfaceScore
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import Domain, Split
 from u2net_tf.schema import Count, MaybeNan, Text
@@ -29,12 +30,18 @@ class CaseScore:
         reference nor the prediction contains.
       false_positive_ml: foreground class -> its predicted volume, for classes that the
         reference does not contain.
+      hd95_mm: foreground class -> see `SurfaceScore`; empty if surfaces were not
+        compared.
+      surface_dice: foreground class -> see `SurfaceScore`; empty if surfaces were not
+        compared.
     """
 
     domain: str
     case: str
     dice: dict[str, float]
     false_positive_ml: dict[str, float]
+    hd95_mm: dict[str, float] = dataclasses.field(default_factory=dict)
+    surface_dice: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @schema.model
@@ -51,6 +58,10 @@ class ClassScore:
         excluded from the mean.
       num_without: number of cases whose reference does not contain the class.
       false_positive_ml: mean predicted volume in these; NaN if there are none.
+      hd95_mm: mean over the cases in which it is defined; NaN if there are none or if
+        surfaces were not compared.
+      surface_dice: mean over the cases in which it is defined; NaN if there are none or
+        if surfaces were not compared.
     """
 
     domain: Text
@@ -61,6 +72,8 @@ class ClassScore:
     num_absent: Count
     num_without: Count = 0
     false_positive_ml: MaybeNan = math.nan
+    hd95_mm: MaybeNan = math.nan
+    surface_dice: MaybeNan = math.nan
 
 
 @schema.model
@@ -84,6 +97,8 @@ class Summary:
         None if an older version did not record it.
       training_cases: "domain/case" of cases that the model lists for training, if the
         split of a plan is another; None if an older version did not record them.
+      surface_tolerance_mm: tolerance of the surface Dice; None if surfaces were not
+        compared.
     """
 
     split: Split
@@ -96,6 +111,7 @@ class Summary:
     depths: dict[str, Count] | None = None
     checkpoint_hashes: dict[str, Text] | None = None
     training_cases: tuple[str, ...] | None = None
+    surface_tolerance_mm: float | None = None
 
 
 SUMMARY = FileFormat(
@@ -110,6 +126,7 @@ SUMMARY = FileFormat(
         migrations.summary_with_postprocessing,
         migrations.summary_with_prediction,
         migrations.summary_with_hashes,
+        migrations.summary_with_surfaces,
     ),
 )
 
@@ -133,14 +150,18 @@ def summarize(
                 ClassScore(
                     domain=domain.name,
                     label=label.name,
-                    mean=float(defined.mean()) if defined.size else math.nan,
+                    mean=_mean(defined),
                     standard_deviation=float(defined.std())
                     if defined.size
                     else math.nan,
                     num_cases=int(defined.size),
                     num_absent=int(values.size - defined.size),
                     num_without=len(volumes),
-                    false_positive_ml=float(np.mean(volumes)) if volumes else math.nan,
+                    false_positive_ml=_mean(volumes),
+                    hd95_mm=_mean(each.hd95_mm.get(label.name) for each in of_domain),
+                    surface_dice=_mean(
+                        each.surface_dice.get(label.name) for each in of_domain
+                    ),
                 )
             )
     return rows
@@ -148,16 +169,31 @@ def summarize(
 
 def mean_dice(rows: Sequence[ClassScore]) -> float:
     """Returns the unweighted mean over classes, as in Table 2 of the paper."""
-    values = [row.mean for row in rows if not math.isnan(row.mean)]
-    return float(np.mean(values)) if values else math.nan
+    return _mean(row.mean for row in rows)
 
 
-def format_table(rows: Sequence[ClassScore]) -> str:
+def _mean(values: Iterable[float | None]) -> float:
+    """Returns the mean of the values that are defined; NaN if there are none."""
+    defined = [value for value in values if value is not None and not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
+
+
+def format_table(
+    rows: Sequence[ClassScore], *, surface_tolerance_mm: float | None = None
+) -> str:
     """Formats the Dice in %, a row per class, as in Table 2 of the paper.
 
     Columns of false positives are added if a reference lacks a class.
+
+    Args:
+      rows: scores of the classes.
+      surface_tolerance_mm: tolerance of the surface Dice; None for no columns of
+        surfaces.
     """
     columns = ["domain", "class", "Dice %", "± sd", "cases", "absent"]
+    with_surfaces = surface_tolerance_mm is not None
+    if with_surfaces:
+        columns += ["HD95 mm", f"surface Dice % at {surface_tolerance_mm:g} mm"]
     if some_without := any(row.num_without for row in rows):
         columns += ["without", "FP ml"]
     cells: list[tuple[str, ...] | str] = [
@@ -168,6 +204,7 @@ def format_table(rows: Sequence[ClassScore]) -> str:
             _percent(row.standard_deviation),
             str(row.num_cases),
             str(row.num_absent),
+            *(_surfaces(row) if with_surfaces else ()),
             *((str(row.num_without), _ml(row)) if some_without else ()),
         )
         for row in rows
@@ -200,11 +237,14 @@ def cases_to_csv(scores: Sequence[CaseScore]) -> str:
     """Returns a row per case and class; undefined values are empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["domain", "case", "class", "dice", "false_positive_ml"])
+    names = ["dice", "false_positive_ml"]
+    if any(score.hd95_mm for score in scores):
+        names += SurfaceScore._fields
+    writer.writerow(["domain", "case", "class", *names])
     for score in scores:
-        for label, value in score.dice.items():
-            volume = score.false_positive_ml.get(label, math.nan)
-            numbers = ("" if math.isnan(n) else f"{n:.6f}" for n in (value, volume))
+        for label in score.dice:
+            values = [getattr(score, name).get(label, math.nan) for name in names]
+            numbers = ("" if math.isnan(n) else f"{n:.6f}" for n in values)
             writer.writerow([score.domain, score.case, label, *numbers])
     return stream.getvalue()
 
@@ -212,6 +252,11 @@ def cases_to_csv(scores: Sequence[CaseScore]) -> str:
 def summary_to_json(summary: Summary) -> str:
     """Returns the summary as JSON; undefined numbers are null."""
     return json.dumps(SUMMARY.to_dict(summary), indent=1, ensure_ascii=False) + "\n"
+
+
+def _surfaces(row: ClassScore) -> tuple[str, str]:
+    distance = "–" if math.isnan(row.hd95_mm) else f"{row.hd95_mm:.2f}"
+    return distance, _percent(row.surface_dice)
 
 
 def _ml(row: ClassScore) -> str:

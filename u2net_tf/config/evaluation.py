@@ -1,0 +1,95 @@
+"""Settings of `u2net_tf.evaluate`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pydantic
+from pydantic import Field
+from typing_extensions import Self
+
+from u2net_tf.config.base import Config
+from u2net_tf.config.inference import ReadingConfig, WindowConfig
+from u2net_tf.config.log import LogConfig
+from u2net_tf.errors import InputError
+from u2net_tf.plan.domains import Split
+
+
+class EvaluateConfig(Config):
+    """Settings of `u2net_tf.evaluate`."""
+
+    model_dir: tuple[str, ...] = Field(
+        description="Folder of a model (written by train, adapt or compose) or of "
+        "several independent models. Several values, separated by commas, are models "
+        "of the same domains, whose probabilities are averaged."
+    )
+    output_dir: str | None = Field(
+        None,
+        description="Folder for scores and label maps; MODEL_DIR/SPLIT if not given. "
+        "Required if there are several models.",
+    )
+    raw_dir: str | None = Field(
+        None,
+        description="Folder of domain folders; needed only if the scans have moved "
+        "since the survey.",
+    )
+    domains: tuple[str, ...] = Field((), description="Domains to score; all if empty.")
+    split: Split = Field("test", description="Split whose cases are scored.")
+    plan: str | None = Field(
+        None,
+        description="Plan that lists the cases to score; the model's own if not given. "
+        "Needed for models that do not list cases, such as those of compose, and for "
+        "scoring other cases.",
+    )
+    fold: int | None = Field(
+        None,
+        ge=0,
+        description="Fold of the given plan whose cases form the validation split; if "
+        "not given, the cases of all folds are training cases.",
+    )
+    surface_tolerance_mm: float | None = Field(
+        None,
+        gt=0,
+        description="Compare surfaces as well, with this tolerance, mm: the 95th "
+        "percentile of the Hausdorff distance (HD95), and the surface Dice, which is "
+        "the fraction of both surfaces that is at most this far from the other one.",
+    )
+    overwrite: bool = Field(
+        False,
+        description="Predict and score all cases again, and replace label maps that "
+        "were edited.",
+    )
+    windows: WindowConfig = WindowConfig()
+    reading: ReadingConfig = ReadingConfig()
+    log: LogConfig = LogConfig()
+
+    # Settings that affect probabilities; pruning is recorded as the network's depth.
+    prediction_settings: ClassVar[tuple[str, ...]] = (
+        "overlap",
+        "skip_empty",
+        "test_time_mirroring",
+        "precision",
+        "gate_threshold",
+        "resample_modalities",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.output_dir is None and len(self.model_dir) > 1:
+            raise InputError(
+                "`output_dir`",
+                expected="a folder, as there are several models",
+                received="none",
+            )
+        return self
+
+    @property
+    def changed_prediction(self) -> dict[str, float | bool | str]:
+        """The `prediction_settings` that are not the defaults."""
+        values = self.flat()
+        defaults = WindowConfig().flat() | ReadingConfig().flat()
+        return {
+            name: values[name]
+            for name in self.prediction_settings
+            if values[name] != defaults[name]
+        }

@@ -1,0 +1,209 @@
+"""The label map and the score of a case, as kept in files."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from u2net_tf import migrations, schema, work_log
+from u2net_tf.config.inference import ReadingConfig
+from u2net_tf.errors import InputError
+from u2net_tf.evaluation.metrics import dice, false_positive_ml
+from u2net_tf.evaluation.surfaces import SurfaceScore, surface_scores
+from u2net_tf.file_format import FileFormat
+from u2net_tf.inference.label_map_writing import write_label_map
+from u2net_tf.inference.outputs import LABEL_MAP, Outputs
+from u2net_tf.inference.predictor import Predictor
+from u2net_tf.inference.prepared_scan import PreparedScan
+from u2net_tf.schema import MaybeNan, Text
+from u2net_tf.volumes import msd
+from u2net_tf.volumes.case import read_labels
+from u2net_tf.volumes.class_volumes import voxel_volume_ml
+from u2net_tf.volumes.grid import Grid
+
+
+@schema.model
+class Score:
+    """Score of one case, as stored in a file.
+
+    Attributes:
+      key: key of what the label map was predicted from.
+      dice: label -> Dice; NaN if neither mask contains the label.
+      false_positive_ml: label -> predicted volume, for labels that the reference does
+        not contain.
+      surface_tolerance_mm: tolerance of the surface Dice; None if surfaces were not
+        compared.
+      hd95_mm: label -> see `SurfaceScore`; empty if surfaces were not compared.
+      surface_dice: label -> see `SurfaceScore`; empty if surfaces were not compared.
+    """
+
+    key: Text
+    dice: dict[str, MaybeNan]
+    false_positive_ml: dict[str, float]
+    surface_tolerance_mm: float | None = None
+    hd95_mm: dict[str, MaybeNan] = dataclasses.field(default_factory=dict)
+    surface_dice: dict[str, MaybeNan] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("dice", "surface_dice"):
+            for label, value in getattr(self, name).items():
+                if not (math.isnan(value) or 0 <= value <= 1):
+                    raise InputError(
+                        f"{name}.{label}",
+                        expected="a number from 0 to 1",
+                        received=value,
+                    )
+        distances = {k: v for k, v in self.hd95_mm.items() if not math.isnan(v)}
+        for name, values in (
+            ("false_positive_ml", self.false_positive_ml),
+            ("hd95_mm", distances),
+        ):
+            for label, value in values.items():
+                if not 0 <= value < math.inf:
+                    raise InputError(
+                        f"{name}.{label}",
+                        expected="a finite number of at least 0",
+                        received=value,
+                    )
+
+
+SCORE = FileFormat(
+    name="a score",
+    made_by="python -m u2net_tf.evaluate",
+    kind=Score,
+    oldest=0,
+    upgrades=(
+        migrations.unversioned,
+        migrations.score_with_volumes,
+        migrations.score_with_surfaces,
+    ),
+)
+
+
+class ScoredCase:
+    """A case to score, its label map and its score.
+
+    Args:
+      predictor: the model.
+      index: index of the domain.
+      case: image and reference.
+      output_dir: folder of the label map and the score.
+      reading: how scans are read.
+      surface_tolerance_mm: tolerance of the surface Dice; None if surfaces are not
+        compared.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        index: int,
+        case: msd.Case,
+        output_dir: pathlib.Path,
+        reading: ReadingConfig,
+        surface_tolerance_mm: float | None,
+    ):
+        self._tolerance_mm = surface_tolerance_mm
+        self._predictor = predictor
+        self._index = index
+        self._domain = predictor.spec.plan.domains[index]
+        folder = output_dir / "predictions" / self._domain.name
+        label_map = folder / f"{case.name}.nii.gz"
+        self._score_path = (
+            output_dir / ".scores" / self._domain.name / f"{case.name}.json"
+        )
+        self._key = predictor.key(
+            index,
+            case.paths,
+            resample_modalities=reading.resample_modalities
+            and len(case.image_paths) > 1,
+        )
+        paths = {LABEL_MAP: label_map}
+        self.outputs = Outputs(folder, case.name, paths, self._key)
+        content = self._read_score()
+        if content and migrations.is_label_map_as_scored(label_map, self._score_path):
+            self.outputs.adopt(content.key)
+
+    def known_score(self) -> Score | None:
+        """Returns the score if it is that of the current label map, otherwise None."""
+        if not self._is_label_map_current():
+            return None
+        content = self._read_score()
+        if content is None or content.key != self._key:
+            return None
+        # A file that was edited may lack a class.
+        names = {label.name for label in self._domain.labels[1:]}
+        is_complete = content.dice.keys() == names >= content.false_positive_ml.keys()
+        if self._tolerance_mm is not None:
+            is_complete &= content.surface_tolerance_mm == self._tolerance_mm
+            is_complete &= content.hd95_mm.keys() == names
+            is_complete &= content.surface_dice.keys() == names
+        return content if is_complete else None
+
+    def score(
+        self, scan: PreparedScan, reference: np.ndarray, *, overwrite: bool = False
+    ) -> Score:
+        """Compares the case with its reference; predicts it if necessary.
+
+        Args:
+          scan: the scan, preprocessed for the domain.
+          reference: (z, y, x) class indices.
+          overwrite: whether to predict it in any case.
+        """
+        raw = scan.raw
+        if overwrite or not self._is_label_map_current():
+            classes = write_label_map(self._predictor, self._index, scan, self.outputs)
+        else:
+            classes = read_labels(self.outputs.label_map, raw, self._domain)
+        score = self._compare(reference, classes, raw.grid)
+        work_log.write_record(self._score_path, SCORE, score)
+        return score
+
+    def _compare(self, reference: np.ndarray, classes: np.ndarray, grid: Grid) -> Score:
+        num_classes = self._domain.num_classes
+        source = self._domain.preprocessing.spacing_source
+        volumes = self._by_label(
+            false_positive_ml(
+                reference,
+                classes,
+                num_classes=num_classes,
+                voxel_ml=voxel_volume_ml(grid, source),
+            )
+        )
+        surfaces: dict[str, dict[str, float]] = {}
+        if self._tolerance_mm is not None:
+            found = surface_scores(
+                reference,
+                classes,
+                num_classes=num_classes,
+                spacing_mm=grid.spacing_mm(source),
+                tolerance_mm=self._tolerance_mm,
+            )
+            surfaces = {
+                name: self._by_label(getattr(one, name) for one in found)
+                for name in SurfaceScore._fields
+            }
+        return Score(
+            key=self._key,
+            dice=self._by_label(dice(reference, classes, num_classes=num_classes)),
+            false_positive_ml={
+                label: volume
+                for label, volume in volumes.items()
+                if not math.isnan(volume)
+            },
+            surface_tolerance_mm=self._tolerance_mm,
+            **surfaces,
+        )
+
+    def _is_label_map_current(self) -> bool:
+        return self.outputs.is_complete() and not self.outputs.edited()
+
+    def _by_label(self, values: Iterable[float]) -> dict[str, float]:
+        names = [label.name for label in self._domain.labels[1:]]
+        return dict(zip(names, map(float, values), strict=True))
+
+    def _read_score(self) -> Score | None:
+        return work_log.read_record(self._score_path, SCORE)
