@@ -65,6 +65,7 @@ def test_help_answers_without_heavy_imports(server, command):
     watched = ("tensorflow", "numpy", "nibabel", "SimpleITK", "tqdm", "matplotlib")
     done = server.run(command, "--help", watched=watched)
     assert done.imported == []
+    assert done.returncode == 0
     names_flags = f"{command.replace('.', '/')}.py" in done.stdout
     # Its flags depend on the subcommand: see `test_adapter_commands.py`.
     is_group = command == "u2net_tf.adapter"

@@ -172,7 +172,7 @@ def _start(
 ) -> None:
     from absl import app, flags
 
-    from u2net_tf import command_arguments, command_flag_errors, command_flags
+    from u2net_tf import command_arguments, command_flags
 
     _define_flags(config)
 
@@ -190,20 +190,6 @@ def _start(
         except (InputError, StoppedError, OSError) as error:
             sys.exit(_error_line(error))
 
-    def parse(argv: list[str]) -> list[str]:
-        package = _module_name(main).partition(".")[0]
-        try:
-            if config is not None:
-                command_flags.require_lists_given_once(argv, config)
-            return flags.FLAGS(command_flagfiles.expand(argv, package))
-        except BrokenPipeError:
-            # --help prints while the flags are parsed.
-            _end_without_reader()
-        except flags.Error as error:
-            sys.exit(_error_line(command_flag_errors.as_input_error(error)))
-        except (InputError, OSError) as error:
-            sys.exit(_error_line(error))
-
     for stream in (sys.stdout, sys.stderr):
         # A terminal or log may not support "×" or the letters of a file name.
         if isinstance(stream, io.TextIOWrapper):
@@ -219,7 +205,29 @@ def _start(
     # TensorFlow's messages would bury ours; training reports the devices itself. See
     # also `machine.import_tensorflow`.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    app.run(guarded, flags_parser=parse)
+    package = _module_name(main).partition(".")[0]
+    app.run(guarded, flags_parser=lambda argv: _parse(argv, config, package))
+
+
+def _parse(argv: list[str], config: type | None, package: str) -> list[str]:
+    from absl import flags
+
+    from u2net_tf import command_flag_errors, command_flags
+
+    try:
+        if config is not None:
+            command_flags.require_lists_given_once(argv, config)
+        return flags.FLAGS(command_flagfiles.expand(argv, package))
+    except SystemExit:
+        # --help has been printed, for which absl's exit status is 1.
+        sys.exit(0)
+    except BrokenPipeError:
+        # --help prints while the flags are parsed.
+        _end_without_reader()
+    except flags.Error as error:
+        sys.exit(_error_line(command_flag_errors.as_input_error(error)))
+    except (InputError, OSError) as error:
+        sys.exit(_error_line(error))
 
 
 def _define_flags(config: type | None) -> None:
