@@ -203,7 +203,7 @@ def test_domains(server):
         (
             [("a.nii", draw_nifti())],
             {"domain": ONE, "output_format": "dicom_seg"},
-            "not a DICOM series",
+            "`output_format`: expected DICOM scans for dicom_seg. Received: image_0",
         ),
         ([("a.nii", draw_nifti())], {"domain": ONE, "overlap": 1}, "^query: .*overlap"),
     ],

@@ -26,6 +26,7 @@ from u2net_tf.inference.segmenter import Segmenter
 from u2net_tf.plan.domains import Domain
 from u2net_tf.serving.limits import LimitUpload, QueueFullError, RequestQueue
 from u2net_tf.serving.uploads import save_images
+from u2net_tf.volumes import dicom_segmentation
 from u2net_tf.volumes.class_colours import class_colour
 from u2net_tf.volumes.label_map_files import OUTPUT_SUFFIXES
 
@@ -196,6 +197,8 @@ def _answer(
     start = time.monotonic()
     target = folder / f"labels{suffix}"
     try:
+        if suffix == dicom_segmentation.SUFFIX:
+            dicom_segmentation.require_dicom(paths[0])
         found = model(list(paths), domain, max_memory_gb=config.max_memory_gb)
         found.save(target)
     except InputError as error:
