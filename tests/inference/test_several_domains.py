@@ -27,6 +27,7 @@ from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.anatomy import Anatomy, Code
 from u2net_tf.plan.domains import Label, Plan
+from u2net_tf.plan.preprocessing import IntensityStatistics
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes.anatomy import ABNORMAL, find_anatomy
 from u2net_tf.volumes.class_volumes import voxel_volume_ml
@@ -370,6 +371,17 @@ class TestChoice:
             )
         found = organs.scan_domain(domains, ("CT", *MODALITIES))
         assert found.preprocessing.resample_modalities is expected
+
+    def test_scans_may_have_more_modalities_than_a_domain_with_statistics(self):
+        statistics = IntensityStatistics(low=-50, high=200, mean=90, std=30)
+        ct = dataclasses.replace(
+            toy.ONE,
+            preprocessing=dataclasses.replace(
+                toy.ONE.preprocessing, intensity_statistics=(statistics,)
+            ),
+        )
+        found = organs.scan_domain([ct, BOTH], ("CT", *MODALITIES))
+        assert found.modalities == ("CT", *MODALITIES)
 
     def test_channels_are_chosen_by_name(self, scans):
         given = ("ADC", "T2")

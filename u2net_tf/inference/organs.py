@@ -172,6 +172,8 @@ def scan_domain(domains: Sequence[Domain], modalities: Sequence[str]) -> Domain:
         preprocessing=dataclasses.replace(
             first.preprocessing,
             resample_modalities=bool(of_several) and all(of_several),
+            # Has an entry for each modality of the domain, not of the scans.
+            intensity_statistics=None,
         ),
         scans=None,
     )
