@@ -239,7 +239,8 @@ class TestSettings:
         }
         assert not second.training.trained
         assert (
-            "5 steps over all domains of the run; 2 epochs, not finished; shared "
+            "5 steps over all domains of the run; 2 epochs, not ended by the "
+            "learning-rate schedule; shared "
             "weights frozen; computed in mixed_float16; validated on fold 2. step-5, "
             "written by u2net-tf "
         ) in file.page

@@ -92,10 +92,10 @@ def _training(about: DomainCard) -> str:
 
 
 def _run(run: Training) -> str:
-    state = "finished" if run.finished else "not finished"
+    end = "ended" if run.finished else "not ended"
     parts = [
         f"{quantity(run.steps, 'step')} over all domains of the run",
-        f"{quantity(run.epochs, 'epoch')}, {state}",
+        f"{quantity(run.epochs, 'epoch')}, {end} by the learning-rate schedule",
     ]
     if not run.trained:
         parts.append("this domain's weights unchanged")
