@@ -135,7 +135,8 @@ def test_find_datasets(write, tmp_path):
 
 
 def test_finding_no_datasets_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="expected folders with a dataset.json"):
+    match = "expected folders with a dataset.json .* Decathlon or of nnU-Net"
+    with pytest.raises(InputError, match=match):
         msd.find_datasets(tmp_path)
     with pytest.raises(InputError, match="expected a folder. Received: no such folder"):
         msd.find_datasets(tmp_path / "nowhere")

@@ -108,7 +108,7 @@ def find_datasets(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
         raise InputError(
             raw_dir,
             expected="folders with a dataset.json in each (layout of the Medical "
-            "Segmentation Decathlon)",
+            "Segmentation Decathlon or of nnU-Net)",
             received="none",
         )
     return folders
