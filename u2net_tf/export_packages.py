@@ -32,6 +32,7 @@ def import_package(name: str) -> ModuleType:
         cast(dict[str, Any], sys.modules).setdefault("openvino_telemetry", None)
     if name == "onnxruntime":
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    handlers = list(logging.root.handlers)
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -40,6 +41,9 @@ def import_package(name: str) -> ModuleType:
         raise StoppedError(
             f"{name} is required but not installed: pip install 'u2net-tf[export]'"
         ) from None
+    # OpenVINO removes absl's, which writes time and place of a message.
+    for handler in handlers:
+        logging.root.addHandler(handler)
     if name == "tf2onnx":
         # It logs each of its steps through this logger.
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
