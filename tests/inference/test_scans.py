@@ -93,8 +93,8 @@ class TestOnePath:
             find(folder)
         assert caplog.messages == [
             f"{folder}: skipped entries that are not scans: ._a.nii, b.hdr",
-            f"{folder}: skipped scans in subfolders, not listed in input_list, such as "
-            "c/d.nii",
+            f"{folder}: skipped scans in subfolders, such as c/d.nii; list them in "
+            "input_list",
         ]
         make_files(*(f"{number}.png" for number in range(9)))
         with caplog.at_level(logging.WARNING):

@@ -51,7 +51,7 @@ def warn_of_skipped(
         )
     if below:
         logging.warning(
-            "%s: skipped scans in subfolders, not listed in input_list, such as %s",
+            "%s: skipped scans in subfolders, such as %s; list them in input_list",
             folder,
             first_few(list(below.values())),
         )
