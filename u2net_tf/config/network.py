@@ -45,8 +45,7 @@ GATES: Any = Field(
     "none",
     description="Classification-guided modules of a UNet#, which learn whether a class "
     "is present in a patch: on X^{L,0} (deep), on X^{0,L} (top) or both, for each "
-    "depth L. They affect predictions only if evaluate or predict is given a "
-    "gate_threshold.",
+    "depth L. They affect predictions only if a gate_threshold is given.",
 )
 
 
