@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
 import xml.etree.ElementTree
@@ -40,7 +41,7 @@ class ExportedFile:
     Attributes:
       kind: the format.
       path: the folder of a SavedModel, or the file.
-      domain: the metadata.
+      domain: the metadata; its fingerprint is the hash of graph and weights.
       read_onnx: returns the ONNX model in a model file; None for other formats.
     """
 
@@ -100,7 +101,9 @@ def read_exported(path: str | os.PathLike, kind: Kind) -> dict[str, ExportedFile
     is_folder_of_files = place.is_dir() and kind != "saved_model"
     found: dict[str, ExportedFile] = {}
     for file in _exported_files_in(place) if is_folder_of_files else [place]:
-        for domain in exported.from_texts(_READERS[kind](file), file):
+        domains = exported.from_texts(_READERS[kind](file), file)
+        content = _content_hash(kind, file)
+        for domain in domains:
             if domain.name in found:
                 raise InputError(
                     path,
@@ -108,8 +111,23 @@ def read_exported(path: str | os.PathLike, kind: Kind) -> dict[str, ExportedFile
                     received=f"{found[domain.name].path.name} and {file.name}",
                     hint="Give the path of one of these files",
                 )
+            # Programs that change weights, by quantization for example, copy metadata.
+            domain = dataclasses.replace(domain, fingerprint=content)
             found[domain.name] = ExportedFile(kind, file, domain)
     return found
+
+
+def _content_hash(kind: Kind, path: pathlib.Path) -> str:
+    """Returns the SHA-256 of graph and weights."""
+    paths = [path]
+    if kind == "openvino":
+        paths.append(path.with_suffix(".bin"))
+    elif kind == "saved_model":
+        paths = sorted(each for each in path.rglob("*") if each.is_file())
+    content = hashlib.sha256()
+    for each in paths:
+        content.update(each.read_bytes())
+    return content.hexdigest()
 
 
 def _exported_files_in(folder: pathlib.Path) -> list[pathlib.Path]:

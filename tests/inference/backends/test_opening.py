@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -157,6 +158,31 @@ class TestWithoutTensorFlow:
             for name, runtime in FILES_AND_RUNTIMES[:4]
         }
         assert len(fingerprints) == 4
+
+    @pytest.mark.parametrize(
+        ("kind", "changed"), [("onnx", ".onnx"), ("openvino", ".bin")]
+    )
+    def test_key_depends_on_the_weights_themselves(
+        self, models, tmp_path, kind, changed
+    ):
+        """Programs that convert a model, to int8 for example, copy its metadata."""
+        folder = shutil.copytree(models / kind, tmp_path / "copy")
+        keys = {
+            open_model(each).predictor(toy.ONE.name).backend.fingerprint
+            for each in (models / kind, folder)
+        }
+        assert len(keys) == 1
+        path = (folder / toy.ONE.name).with_suffix(changed)
+        if kind == "onnx":
+            model = onnx.load(path)
+            (tensor, *_) = model.graph.initializer
+            halved = onnx.numpy_helper.to_array(tensor) / 2
+            tensor.CopyFrom(onnx.numpy_helper.from_array(halved, tensor.name))
+            onnx.save(model, path)
+        else:
+            path.write_bytes(path.read_bytes()[::-1])
+        keys.add(open_model(folder).predictor(toy.ONE.name).backend.fingerprint)
+        assert len(keys) == 2
 
     def test_one_file(self, models):
         model = open_model(models / "onnx" / f"{toy.TWO.name}.onnx")
