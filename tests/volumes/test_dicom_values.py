@@ -136,6 +136,25 @@ def test_missing_tag_is_an_error(tmp_path, keyword):
         dicom.load_dicom([folder])
 
 
+@pytest.mark.parametrize(
+    ("bits", "syntax", "message"),
+    [
+        (20, uid.ExplicitVRLittleEndian, r"BitsStored .* 32\. Received: 20"),
+        (32, uid.ExplicitVRBigEndian, r"BitsAllocated .* big-endian"),
+    ],
+)
+def test_pixels_that_gdcm_misreads_are_an_error(tmp_path, bits, syntax, message):
+    _, stored = stored_pixels("u4", bits)
+    dataset = dicom_files.make_slice(stored[0], 0)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 32, bits, bits - 1
+    if syntax == uid.ExplicitVRBigEndian:
+        dataset.PixelData = stored[0].astype(">u4").tobytes()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    folder = dicom_files.save(tmp_path, [dataset])
+    with pytest.raises(InputError, match=rf"0\.dcm: {message}"):
+        dicom.load_dicom([folder])
+
+
 def test_table_of_intensities_is_an_error(tmp_path):
     series = dicom_files.make_series(1)
     series[0].ModalityLUTSequence = []

@@ -105,6 +105,7 @@ class Header:
             syntax = self._dataset.file_meta.get("TransferSyntaxUID")
             self.is_compressed = bool(syntax and syntax.is_encapsulated)
             self.is_deflated = bool(syntax and syntax.is_deflated)
+            self.is_big_endian = not self._dataset.original_encoding[1]
             self._size = path.stat().st_size
             # GDCM reads the bytes after an unknown type as a length of gigabytes.
             for element in self._dataset.file_meta.values():
@@ -200,8 +201,7 @@ class Header:
         value = self._value(keyword)
         if len(value) != 2:
             raise self.error(keyword, "an integer", value[:80] or "no value")
-        little = self._dataset.original_encoding[1]
-        return int.from_bytes(value, "little" if little else "big")
+        return int.from_bytes(value, "big" if self.is_big_endian else "little")
 
     @property
     def series_uid(self) -> str:

@@ -170,8 +170,12 @@ def _check_pixels(header: Header) -> None:
     bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
     if bits not in (8, 16, 32):
         raise header.error("BitsAllocated", "8, 16 or 32", bits)
-    if not 0 < stored <= bits:
-        raise header.error("BitsStored", f"1 to {bits}", stored)
+    # GDCM misreads 32-bit pixels of fewer bits or in big-endian order.
+    if bits == 32 and header.is_big_endian:
+        raise header.error("BitsAllocated", "8 or 16 in a big-endian file", bits)
+    if not 0 < stored <= bits or stored < bits == 32:
+        expected = "32" if bits == 32 else f"1 to {bits}"
+        raise header.error("BitsStored", expected, stored)
     if header.integer("HighBit") != stored - 1:
         raise header.error("HighBit", str(stored - 1), header.integer("HighBit"))
     if header.integer("PixelRepresentation") > 1:
