@@ -224,6 +224,21 @@ def test_other_fields_are_refused(server):
     )
 
 
+def test_a_form_without_its_end_is_refused(server, tmp_path):
+    """Otherwise, a DICOM series would lose its last slice."""
+    series = dicom_files.make_series(num_slices=8, size=9)
+    paths = sorted(dicom_files.save(tmp_path / "series", series).iterdir())
+    body, headers = encode([(path.name, path.read_bytes()) for path in paths])
+    address = f"/segment?domain={ONE}"
+    status, _, answer = server.ask("POST", address, body[: -len("-\r\n")], headers)
+    assert status == 422
+    assert json.loads(answer)["error"] == (
+        "form: expected a boundary at its end. Received: a part of it"
+    )
+    status, _, answer = server.ask("POST", address, b"no form", headers)
+    assert (status, answer) == (400, b"Invalid multipart data.")
+
+
 @pytest.mark.parametrize(
     "media_type", [None, "application/json", "application/x-www-form-urlencoded"]
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from u2net_tf.errors import InputError
@@ -33,26 +35,60 @@ async def save_images(request: Request, folder: pathlib.Path) -> list[pathlib.Pa
       Their names are numbers; those of the sender may name a patient.
 
     Raises:
-      InputError: if the request is not a form, has other fields or no files, or a file
-        is not an image.
+      InputError: if the request is not a complete form, has other fields or no files,
+        or a file is not an image.
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
     if media_type.lower() != _MEDIA_TYPE:
         raise InputError(
             "`Content-Type`", expected=_MEDIA_TYPE, received=media_type or "none"
         )
-    async with request.form(max_files=_MAX_FILES, max_fields=1) as form:
-        uploads = [_check(name, value) for name, value in form.multi_items()]
-        if not uploads:
-            raise InputError(
-                f"`{FIELD}`", expected="one file or several", received="none"
-            )
-        paths = []
-        for number, upload in enumerate(uploads):
-            path = folder / f"{FIELD}_{number}{_suffix(upload.filename or '')}"
-            await _copy(upload, path)
-            paths.append(path)
+    try:
+        form = await _FormParser(request).parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from None
+    try:
+        paths = await _save_files(form, folder)
+    finally:
+        await form.close()
     return await run_in_threadpool(_arrange, paths, folder)
+
+
+class _FormParser(MultiPartParser):
+    """Parser of complete forms.
+
+    starlette ignores a last part without an end, such as a slice of a DICOM series.
+    """
+
+    def __init__(self, request: Request):
+        super().__init__(
+            request.headers, self._complete(request), max_files=_MAX_FILES, max_fields=1
+        )
+        self._has_ended = False
+
+    def on_end(self) -> None:
+        """Called at the boundary that ends the form."""
+        self._has_ended = True
+
+    async def _complete(self, request: Request) -> AsyncGenerator[bytes, None]:
+        async for block in request.stream():
+            yield block
+        if not self._has_ended:
+            raise InputError(
+                "form", expected="a boundary at its end", received="a part of it"
+            )
+
+
+async def _save_files(form: FormData, folder: pathlib.Path) -> list[pathlib.Path]:
+    uploads = [_check(name, value) for name, value in form.multi_items()]
+    if not uploads:
+        raise InputError(f"`{FIELD}`", expected="one file or several", received="none")
+    paths = []
+    for number, upload in enumerate(uploads):
+        path = folder / f"{FIELD}_{number}{_suffix(upload.filename or '')}"
+        await _copy(upload, path)
+        paths.append(path)
+    return paths
 
 
 def _check(name: str, value: UploadFile | str) -> UploadFile:
