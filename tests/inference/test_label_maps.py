@@ -142,6 +142,13 @@ def test_label_maps_of_dicom_are_dicom(predict, series, tmp_path, caplog):
     assert names_of(out) == {"series.seg.nrrd"}
 
 
+def test_label_maps_in_the_folder_of_a_series_are_kept(predict, series):
+    folder = series.paths[0]
+    assert predict([series], output_dir=folder) == (0, 0)
+    assert (folder / "series.nii.gz").is_file()
+    assert predict([series], output_dir=folder) == (1, 0)
+
+
 def test_only_dicom_becomes_dicom(predict, scans, series, tmp_path):
     pytest.importorskip("highdicom", reason="the extra dicom_seg")
     with pytest.raises(InputError, match="`output_format`: expected DICOM scans for"):

@@ -477,8 +477,7 @@ def test_key_changes_whenever_the_prediction_would(monkeypatch, tmp_path):
     # A DICOM folder, and the same one after a slice has changed.
     slices = tmp_path / "dicom"
     slices.mkdir()
-    (slices / "1.dcm").write_bytes(b"1")
-    others.append(key(path=slices))
-    (slices / "1.dcm").write_bytes(b"12")
-    others.append(key(path=slices))
+    for content in (b"1", b"12"):
+        (slices / "1.dcm").write_bytes(bytes(128) + b"DICM" + content)
+        others.append(key(path=slices))
     assert len({first, *others}) == 11

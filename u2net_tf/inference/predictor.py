@@ -23,6 +23,7 @@ from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes.components import clean_labels
 from u2net_tf.volumes.crop_and_resample import ResampledCrop
+from u2net_tf.volumes.dicom_folder import list_dicom_files
 from u2net_tf.volumes.grid import Volume
 from u2net_tf.volumes.restoration import Restoration
 
@@ -137,8 +138,8 @@ class Predictor:
         found: list[pathlib.Path] = []
         # Absolute, so that the key does not depend on the working directory.
         for path in (pathlib.Path(path).resolve() for path in paths):
-            # For a DICOM folder, each slice.
-            found += sorted(path.iterdir()) if path.is_dir() else [path]
+            # For a DICOM folder, each slice; its label map may be in the same folder.
+            found += list_dicom_files(path) if path.is_dir() else [path]
         name = self.spec.plan.names[domain]
         settings = [self.backend.fingerprint, self.overlap, self.skip_empty, name]
         # Label maps of release 0.1.0 were restored by nearest neighbour.

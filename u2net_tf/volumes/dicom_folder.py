@@ -30,6 +30,11 @@ def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
+def list_dicom_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Lists the DICOM files in a folder, sorted."""
+    return [path for path in list_files(folder) if is_dicom_file(path)]
+
+
 def is_dicom_file(path: pathlib.Path) -> bool:
     """Returns whether a file begins like DICOM, with or without the preamble."""
     try:
