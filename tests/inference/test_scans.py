@@ -130,6 +130,14 @@ class TestOnePath:
         monkeypatch.chdir(write_series(tmp_path / "patient", 1))
         assert [scan.name for scan in find(".")] == ["patient"]
 
+    def test_a_link_to_a_folder_keeps_its_name(self, tmp_path):
+        folder = write_series(tmp_path / "store" / "1.2.3", 1)
+        link = tmp_path / "study" / "patient"
+        link.parent.mkdir()
+        link.symlink_to(folder)
+        expected = [Scan("patient", (link,))]
+        assert find(link) == find(link.parent) == expected
+
 
 class TestNumberedFiles:
     NAMES = ("a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii", "b_0001.nii")

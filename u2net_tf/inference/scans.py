@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from u2net_tf.errors import InputError
-from u2net_tf.files import what_is_at
+from u2net_tf.files import absolute_path, what_is_at
 from u2net_tf.inference import scan_lists, skipped_entries
 from u2net_tf.inference.channel_names import case_of, stems_of, warn_of_channels
 from u2net_tf.plan.domains import Domain
@@ -168,7 +168,7 @@ def _in_paths(paths: Sequence[pathlib.Path], domain: Domain) -> FoundScans:
 def _name(path: pathlib.Path) -> str:
     """Returns the name of the scan in a file or DICOM folder."""
     if os.path.isdir(path):
-        return path.resolve().name
+        return absolute_path(path).name
     if is_dicom(path):
         return path.stem if path.suffix.lower() == ".dcm" else path.name
     return scan_stem(path)
