@@ -298,6 +298,16 @@ def test_slices_without_required_tags(tmp_path, keyword):
     assert not (tmp_path / "out.dcm").exists()
 
 
+def test_is_not_written_among_the_slices(tmp_path):
+    series = save_series(tmp_path / "series")
+    before = (series / "3.dcm").read_bytes()
+    for name in ("3.dcm", "new.dcm"):
+        with pytest.raises(InputError, match=f"{name}: expected a folder other than"):
+            predict(series / name, series)
+    assert (series / "3.dcm").read_bytes() == before
+    assert not (series / "new.dcm").exists()
+
+
 def test_errors_of_highdicom_name_the_file(tmp_path):
     slices = make_series()
     slices[3].StudyInstanceUID = "1.2.3.6"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -111,17 +112,26 @@ def save(
       domain: provides the classes. Names are shortened to what DICOM allows for labels.
 
     Raises:
-      InputError: if the scan is not DICOM, or a segmentation cannot reference a slice.
+      InputError: if the scan is not DICOM, a segmentation cannot reference a slice, or
+        the file would be among the slices or replace the scan.
       StoppedError: if highdicom is not installed.
     """
     require_highdicom()
     require_dicom(grid.path)
+    _require_other_place(pathlib.Path(path).resolve(), pathlib.Path(grid.path))
     planes = _read_planes(grid.path)
     frames = _on_planes(classes, grid, planes)
     with without_validation():
         segmentation = _make(_read_sources(planes), frames, domain)
         with files.atomic_write(path) as partial:
             segmentation.save_as(partial)
+
+
+def _require_other_place(target: pathlib.Path, scan: pathlib.Path) -> None:
+    if scan.resolve() in (target, target.parent):
+        raise InputError(
+            target, expected="a folder other than that of the scan", received=scan
+        )
 
 
 def _read_sources(planes: Sequence[Plane]) -> list[Dataset]:
