@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 from xml.etree import ElementTree
 
 import nibabel as nib
@@ -89,6 +90,7 @@ def predict(scans, tmp_path):
     def call(
         names=PLAN.names,
         *,
+        chosen=scans,
         output_dir=tmp_path / "out",
         modalities=MODALITIES,
         **options,
@@ -99,7 +101,7 @@ def predict(scans, tmp_path):
         reading = ReadingConfig(**{name: options.pop(name) for name in fields})
         return several_domains.predict_domains(
             [Organ(predictor, PLAN.index(name)) for name in names],
-            FoundScans(tuple(scans), {}),
+            FoundScans(tuple(chosen), {}),
             output_dir,
             modalities=modalities,
             reading=reading,
@@ -303,6 +305,18 @@ def test_a_preview_shows_all_domains(predict, tmp_path):
     pytest.importorskip("matplotlib", reason="pictures need the extra `pictures`")
     predict(preview=True)
     assert (tmp_path / "out" / "scan_0_preview.png").is_file()
+
+
+def test_a_name_need_not_be_utf8(predict, scans, tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures need the extra `pictures`")
+    scan = Scan(os.fsdecode(b"scan_\xff"), scans[0].paths)
+    table = tmp_path / "volumes.csv"
+    predict(chosen=[scan], preview=True, volumes_csv=table)
+    out = tmp_path / "out"
+    assert (out / f"{scan.name}_preview.png").is_file()
+    labels = json.loads((out / f"{scan.name}_labels.json").read_text("utf-8"))
+    assert labels["case"] == r"scan_\udcff"
+    assert r",scan_\udcff," in table.read_text("utf-8")
 
 
 class TestLabelMapMerger:

@@ -3,6 +3,7 @@
 import builtins
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -94,6 +95,10 @@ def test_right_is_on_the_left_and_the_front_on_top(case, tmp_path):
     (rows_left, columns_left) = _pixels_of(prediction, BLUE)
     assert columns_right.mean() < columns_left.mean() - 30
     assert rows_right.mean() < rows_left.mean() - 30
+
+
+def test_a_name_need_not_be_utf8(case, tmp_path):
+    _draw([dataclasses.replace(case, name=os.fsdecode(b"\xff"))], tmp_path)
 
 
 def test_the_legend_names_the_classes(case, tmp_path):

@@ -13,6 +13,7 @@ from u2net_tf.plan.domains import Domain
 from u2net_tf.visualization.preview import draw_preview
 from u2net_tf.volumes import images, label_map_files
 from u2net_tf.volumes.grid import Volume
+from u2net_tf.wording import escape_controls
 
 
 def warn_of_differences(image: Volume, domain: Domain) -> None:
@@ -81,7 +82,7 @@ def save_classes(
             classes,
             [label.name for label in domain.labels],
             preview_path,
-            title=f"{domain.name}, {outputs.name}",
+            title=escape_controls(f"{domain.name}, {outputs.name}"),
         )
     label_map_files.save_label_map(outputs.label_map, classes, scan.grid, domain)
     outputs.finish()

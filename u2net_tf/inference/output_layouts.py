@@ -25,6 +25,7 @@ from u2net_tf.inference.scans import Scan
 from u2net_tf.inference.volumes_table import VolumesTable
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes.class_volumes import voxel_volume_ml
+from u2net_tf.wording import escape_controls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,9 +256,8 @@ class MergedFiles(Layout):
         one.outputs.begin()
         path = one.outputs.path(outputs.LABEL_TABLE)
         assert path is not None  # `files` requests it
-        write_label_table(
-            path, LabelTable(scan.name, self._rows, self._priority, overlaps)
-        )
+        case = escape_controls(scan.name)
+        write_label_table(path, LabelTable(case, self._rows, self._priority, overlaps))
         label_map_writing.save_classes(
             content.raw, merger.classes, self._domain, one.outputs
         )

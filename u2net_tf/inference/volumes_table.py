@@ -17,6 +17,7 @@ from u2net_tf.inference.scans import Scan
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes.class_volumes import read_volumes_ml, volumes_ml
 from u2net_tf.volumes.grid import Grid
+from u2net_tf.wording import escape_controls
 
 _COLUMNS = ("domain", "case", "class", "volume_ml")
 
@@ -121,10 +122,12 @@ class VolumesTable:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        for (case, domain), volumes in sorted(
+        for (name, domain), volumes in sorted(
             self._volumes.items(), key=lambda item: item[0]
         ):
-            for name, volume in volumes.items():
-                owner, class_name = self._classes.get(name, (domain, name))
+            # A file name may contain bytes that are not UTF-8.
+            case = escape_controls(name)
+            for label, volume in volumes.items():
+                owner, class_name = self._classes.get(label, (domain, label))
                 writer.writerow([owner, case, class_name, f"{volume:.6f}"])
         files.write_text(self._path, stream.getvalue())

@@ -16,7 +16,7 @@ from u2net_tf.visualization.overlay_cases import OverlayCase
 from u2net_tf.volumes import images
 from u2net_tf.volumes.class_colours import class_colour
 from u2net_tf.volumes.grid import Grid, reorient_to
-from u2net_tf.wording import quantity
+from u2net_tf.wording import escape_controls, quantity
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
@@ -119,7 +119,7 @@ def _draw_case(row: SubFigure, case: OverlayCase) -> set[int]:
             values |= figures.draw_contours(axis, slices.as_picture(labels[height]))
     place = f"slice {height + 1} of {num_slices}"
     parts = [case.label_names.domain, case.name, place]
-    title = ", ".join(filter(None, parts))
+    title = escape_controls(", ".join(filter(None, parts)))
     if reference is not None:
         title += f": {_describe_dice(reference, prediction, case.label_names)}"
     text = row.suptitle(title, x=0.01, horizontalalignment="left", fontsize=9)
