@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+import os
 import pathlib
 import re
 import shutil
@@ -270,6 +271,13 @@ class TestErrors:
         words = f"`input`: {tmp_path / 'no'}: expected a file or folder. Received: no"
         with pytest.raises(InputError, match=words):
             find(tmp_path / "no")
+
+    def test_neither_a_file_nor_a_folder(self, tmp_path):
+        path = tmp_path / "scan.nii.gz"
+        os.mkfifo(path)
+        words = f"`input`: {path}: expected a file or folder. Received: neither"
+        with pytest.raises(InputError, match=words):
+            find(path)
 
     def test_one_of_several_is_missing(self, make_files):
         folder = make_files("a.nii")

@@ -160,8 +160,14 @@ def _in_paths(paths: Sequence[pathlib.Path], domain: Domain) -> FoundScans:
         scan = _one_per_modality(paths, domain.num_modalities)
     elif path.is_file() or is_dicom_folder(path):
         scan = Scan(_name(path), (path,))
-    else:
+    elif path.is_dir():
         return _in_folder(path, domain.num_modalities)
+    else:
+        raise InputError(
+            f"`input`: {path}",
+            expected="a file or folder",
+            received=what_is_at(path),
+        )
     return FoundScans((scan,), {})
 
 
