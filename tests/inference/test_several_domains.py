@@ -317,6 +317,10 @@ def test_a_name_need_not_be_utf8(predict, scans, tmp_path):
     labels = json.loads((out / f"{scan.name}_labels.json").read_text("utf-8"))
     assert labels["case"] == r"scan_\udcff"
     assert r",scan_\udcff," in table.read_text("utf-8")
+    assert predict(chosen=[scan], preview=True).num_existing == 1
+    predict(chosen=[scan], output_format="nrrd")
+    names = {path.name for path in out.iterdir()}
+    assert names == {".predicted", f"{scan.name}.nrrd", f"{scan.name}_labels.json"}
 
 
 class TestLabelMapMerger:

@@ -84,6 +84,11 @@ def require_writable(paths: Iterable[pathlib.Path]) -> None:
             ) from None
 
 
+def _recorded(path: pathlib.Path) -> str:
+    """Returns the name of a file in records; bytes that are not UTF-8 are escaped."""
+    return path.name.encode("utf-8", "backslashreplace").decode()
+
+
 class Outputs:
     """The files that are written for one scan.
 
@@ -131,7 +136,8 @@ class Outputs:
         """Returns whether all were written with this key; they may have been edited."""
         record = self._read()
         return record.key == self._key and all(
-            path.name in record.signatures and path.is_file() for path in self.paths
+            _recorded(path) in record.signatures and path.is_file()
+            for path in self.paths
         )
 
     def edited(self) -> list[pathlib.Path]:
@@ -141,8 +147,8 @@ class Outputs:
             path
             for path in self.paths
             if path.is_file()
-            and path.name in signatures
-            and files.file_signatures([path]) != [signatures[path.name]]
+            and _recorded(path) in signatures
+            and files.file_signatures([path]) != [signatures[_recorded(path)]]
         ]
 
     def require_unedited(self) -> None:
@@ -155,8 +161,9 @@ class Outputs:
         record = self._read()
         for path in self.paths:
             (signature,) = files.file_signatures([path])
-            known = record.signatures.get(path.name)
-            if signature is None or signature == known or path.name in record.pending:
+            name = _recorded(path)
+            known = record.signatures.get(name)
+            if signature is None or signature == known or name in record.pending:
                 continue
             raise InputError(
                 path,
@@ -173,7 +180,7 @@ class Outputs:
         """
         if not self._record_path.is_file():
             signatures = {
-                path.name: files.file_signatures([path])[0] for path in self.paths
+                _recorded(path): files.file_signatures([path])[0] for path in self.paths
             }
             self._write(PredictionRecord(key, signatures))
 
@@ -187,30 +194,35 @@ class Outputs:
         if self._must_be_unedited:
             self.require_unedited()
         record = self._read()
-        names = (*record.pending, *(path.name for path in self.paths))
+        names = (*record.pending, *map(_recorded, self.paths))
         pending = tuple(dict.fromkeys(names))
         self._write(PredictionRecord(None, record.signatures, pending))
 
     def finish(self) -> None:
         """Records the files as complete; removes others of an earlier prediction."""
-        names = [path.name for path in self.paths]
+        names = [_recorded(path) for path in self.paths]
         record = self._read()
-        for name in {*record.signatures, *record.pending}.difference(names):
-            path = self._folder / name
-            signature = record.signatures.get(name)
-            is_ours = name in record.pending or files.file_signatures([path]) == [
-                signature
-            ]
-            if self._may_be_ours(name) and is_ours:
+        known = {*record.signatures, *record.pending}.difference(names)
+        for name, path in self._possible_paths().items():
+            if name in known and (
+                name in record.pending
+                or files.file_signatures([path]) == [record.signatures.get(name)]
+            ):
                 path.unlink(missing_ok=True)
         signatures = dict(zip(names, files.file_signatures(self.paths), strict=True))
         self._write(PredictionRecord(self._key, signatures))
 
-    def _may_be_ours(self, name: str) -> bool:
-        """Returns whether a name is valid for this scan; records may be edited."""
-        return name in {
-            f"{self.name}{kind}{suffix}" for kind in KINDS for suffix in _SUFFIXES
-        }
+    def _possible_paths(self) -> dict[str, pathlib.Path]:
+        """Returns name in records -> path, of every file that this scan can have.
+
+        Records may be edited, and name others.
+        """
+        paths = [
+            self._folder / f"{self.name}{kind}{suffix}"
+            for kind in KINDS
+            for suffix in _SUFFIXES
+        ]
+        return {_recorded(path): path for path in paths}
 
     def _write(self, record: PredictionRecord) -> None:
         work_log.write_record(self._record_path, RECORD, record)
