@@ -298,6 +298,21 @@ def test_slices_without_required_tags(tmp_path, keyword):
     assert not (tmp_path / "out.dcm").exists()
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_slices_need_not_state_their_thickness(tmp_path, is_empty):
+    slices = make_series()
+    for dataset in slices:
+        dataset.SliceThickness = None
+        if not is_empty:
+            del dataset.SliceThickness
+    predict(tmp_path / "out.dcm", dicom_files.save(tmp_path / "series", slices))
+    segmentation = highdicom.seg.segread(tmp_path / "out.dcm")
+    (shared,) = segmentation.SharedFunctionalGroupsSequence
+    (measures,) = shared.PixelMeasuresSequence
+    expected = segmentation.get_volume(combine_segments=True).spacing[0]
+    assert measures.SliceThickness == pytest.approx(expected)
+
+
 def test_is_not_written_among_the_slices(tmp_path):
     series = save_series(tmp_path / "series")
     before = (series / "3.dcm").read_bytes()

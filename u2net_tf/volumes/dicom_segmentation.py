@@ -137,6 +137,7 @@ def _require_other_place(target: pathlib.Path, scan: pathlib.Path) -> None:
 def _read_sources(planes: Sequence[Plane]) -> list[Dataset]:
     """Reads the headers of a series, with all attributes that highdicom copies."""
     import pydicom
+    from pydicom.valuerep import DSfloat
 
     sources: list[Dataset] = []
     for path in dict.fromkeys(plane.header.path for plane in planes):
@@ -144,9 +145,21 @@ def _read_sources(planes: Sequence[Plane]) -> list[Dataset]:
         for keyword in _MAY_BE_EMPTY:
             if keyword not in dataset:
                 setattr(dataset, keyword, "")
+        # Segmentations must state it; slices need not.
+        if planes[0].header.num_frames == 1 and not dataset.get("SliceThickness"):
+            dataset.SliceThickness = DSfloat(_step_mm(planes), auto_format=True)
         _clear_invalid(dataset)
         sources.append(dataset)
     return sources
+
+
+def _step_mm(planes: Sequence[Plane]) -> float:
+    """Returns the distance between neighbouring planes."""
+    if len(planes) == 1:
+        # It has been read: without thickness, the file states it.
+        return planes[0].step_mm or 0.0
+    first, second = (plane.position_mm for plane in planes[:2])
+    return abs(float((second - first) @ planes[0].normal))
 
 
 def _clear_invalid(dataset: Dataset) -> None:
