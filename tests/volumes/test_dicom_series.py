@@ -116,6 +116,15 @@ def test_truncated_slice_is_an_error(folder, index, size):
         dicom.load_dicom([folder])
 
 
+def test_broken_link_is_an_error(folder):
+    """Links may lead to an archive that is not available."""
+    path = folder / "5.dcm"
+    path.unlink()
+    path.symlink_to("archive/5.dcm")
+    with pytest.raises(InputError, match=r"5\.dcm: .* a broken link to archive/5\.dcm"):
+        dicom.load_dicom([folder])
+
+
 @pytest.mark.parametrize("name", ["IM{}", "1.2.3.14.{}"])
 def test_names_without_a_suffix(tmp_path, name, caplog):
     folder = dicom_files.save(tmp_path, dicom_files.make_series(), name)

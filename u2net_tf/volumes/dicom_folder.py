@@ -22,11 +22,16 @@ def is_dicom(path: str | os.PathLike) -> bool:
 
 
 def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Lists the files in a folder, sorted, without hidden ones and `DICOMDIR`."""
+    """Lists the files in a folder, sorted, without hidden ones and `DICOMDIR`.
+
+    Broken links are among them.
+    """
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and path.name != _DIRECTORY and path.name[0] != "."
+        if (path.is_file() or not os.path.exists(path))
+        and path.name != _DIRECTORY
+        and path.name[0] != "."
     )
 
 

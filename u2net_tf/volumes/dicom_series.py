@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 
 from u2net_tf.errors import InputError
+from u2net_tf.files import what_is_at
 from u2net_tf.volumes import dicom_planes
 from u2net_tf.volumes.dicom_folder import is_dicom_file, list_files
 from u2net_tf.volumes.dicom_headers import Header
@@ -133,12 +134,15 @@ def _require_no_damaged_slice(
     suffixes = {header.path.suffix.lower() for header in headers}
     for path in others:
         suffix = path.suffix.lower()
+        size = path.stat().st_size if os.path.exists(path) else None
         # Names are often UIDs, which end in a number.
-        if not path.stat().st_size or suffix in suffixes or suffix[1:].isdecimal():
+        if size == 0 or suffix in suffixes or suffix[1:].isdecimal():
             raise InputError(
                 path,
                 expected="a DICOM file, like those next to it",
-                received=f"{quantity(path.stat().st_size, 'byte')} of something else",
+                received=what_is_at(path)
+                if size is None
+                else f"{quantity(size, 'byte')} of something else",
                 hint="Remove the file if it is not a slice of the series",
             )
 
