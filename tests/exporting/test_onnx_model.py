@@ -72,6 +72,13 @@ def assert_few_nodes(model, network, extra=()):
 
 
 class TestSeparable:
+    def test_constants_have_reproducible_names_and_order(self, separable):
+        *_, model = separable
+        used = dict.fromkeys(name for node in model.graph.node for name in node.input)
+        names = [constant.name for constant in model.graph.initializer]
+        assert names == [name for name in used if name in set(names)]
+        assert not any(name.startswith("const_fold_opt") for name in names)
+
     def test_each_operation_is_one_node(self, separable):
         _, network, model = separable
         assert_few_nodes(model, network)

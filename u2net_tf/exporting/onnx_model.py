@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 OPSET = 18
 # Limit of the size of a protocol buffer.
 MAX_BYTES = 2**31 - 1
+# Prefix of constants that tf2onnx computes.
+_COMPUTED = "const_fold_opt__"
 
 
 def to_onnx(
@@ -82,6 +85,7 @@ def to_onnx(
         custom_rewriter=onnx_rewriters.REWRITERS,
     )
     _name_dimensions(model, spec, index, any_size=any_size)
+    _order_constants(model)
     described = ExportedDomain.of_model(
         spec, index, fingerprint=fingerprint, any_size=any_size
     )
@@ -93,6 +97,26 @@ def to_onnx(
     )
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _order_constants(model: onnx.ModelProto) -> None:
+    """Orders the constants by their first use, so that conversions are reproducible.
+
+    tf2onnx orders constants, and names those that it computes or merges, by sets of
+    objects.
+    """
+    uses = [name for node in model.graph.node for name in node.input]
+    order = {name: number for number, name in enumerate(dict.fromkeys(uses))}
+    counts = collections.Counter(uses)
+    constants = model.graph.initializer
+    constants.sort(key=lambda constant: order.get(constant.name, len(order)))
+    renamed = {}
+    for number, constant in enumerate(constants):
+        if counts[constant.name] > 1 or constant.name.startswith(_COMPUTED):
+            renamed[constant.name] = constant.name = f"constant_{number}"
+    for node in model.graph.node:
+        for number, name in enumerate(node.input):
+            node.input[number] = renamed.get(name, name)
 
 
 def patches_spec(spec: ModelSpec, index: int, *, any_size: bool) -> tf.TensorSpec:
