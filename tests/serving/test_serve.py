@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from unittest import mock
 
+import pydantic
 import pytest
 import toy
 from command_session import ROOT
@@ -22,6 +23,7 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 # `packed` imports onnx itself.
 import packed  # noqa: E402
 
+from u2net_tf.config.base import to_input_error  # noqa: E402
 from u2net_tf.config.serving import ServeConfig  # noqa: E402
 from u2net_tf.errors import InputError, StoppedError  # noqa: E402
 from u2net_tf.serving import server  # noqa: E402
@@ -119,8 +121,11 @@ def test_an_address_of_version_6_is_allowed_as_browsers_send_it():
 
 @pytest.mark.parametrize("name", ["*.example.org", "a:80", "", "http://a"])
 def test_bad_names_of_hosts(name):
-    with pytest.raises(ValueError, match="expected host names without a port, or"):
+    with pytest.raises(pydantic.ValidationError) as caught:
         ServeConfig(model=("x",), allowed_hosts=(name,))
+    assert str(to_input_error(caught.value)) == (
+        "`allowed_hosts`: expected host names without a port, or *. Received: " + name
+    )
 
 
 @pytest.mark.parametrize("name", ["starlette", "uvicorn", "python_multipart"])

@@ -72,7 +72,7 @@ class ServeConfig(Config):
         for name in names:
             if not _HOST_NAME.fullmatch(name):
                 raise InputError(
-                    "`allowed_hosts`",
+                    "",
                     expected="host names without a port, or *",
                     received=name,
                 )
