@@ -368,8 +368,10 @@ def restore(probabilities, crop, **options):
     restoration = Restoration(
         crop, probabilities.shape[-1], with_probabilities=True, **options
     )
-    for plane in probabilities:
+    for plane in probabilities.copy():
         restoration.add(plane)
+        # The array is not kept.
+        plane[...] = np.nan
     return restoration.finish()
 
 

@@ -60,7 +60,8 @@ class Restoration:
         """
         z, y, x = self._axes
         # Classes first, so that everything below accesses memory in order.
-        resized = np.ascontiguousarray(plane.transpose(2, 0, 1), np.float32)
+        # A copy also for a single voxel, whose transpose is contiguous.
+        resized = np.array(plane.transpose(2, 0, 1), np.float32, order="C")
         resized = x.resize(y.resize(resized, axis=1), axis=2)
         while (
             self._num_restored < len(z.last)
