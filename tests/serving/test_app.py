@@ -168,6 +168,9 @@ def test_a_dicom_series(server, tmp_path):
     assert status == 200, body
     labels = nib.Nifti1Image.from_bytes(gzip.decompress(body))
     assert labels.shape == (9, 9, 8)
+    status, _, body = server.segment(files[:1], domain=ONE)
+    assert status == 422
+    assert "one slice. Use all slices of the series, or the folder" in str(body)
     status, _, body = server.segment([*files, ("scan.nii", draw_nifti())], domain=ONE)
     assert status == 422
     assert "one DICOM series, or one file per modality. Received: both" in str(body)

@@ -245,7 +245,7 @@ def test_multi_frame_file_can_be_read_alone(tmp_path):
 
 
 def test_single_slice_of_a_series_is_an_error(series):
-    words = rf"0\.dcm: expected a folder .* contains the series \({series}\)"
+    words = r"0\.dcm: expected a folder .* the folder that contains them"
     for load in (lambda path: dicom.load_dicom([path]), dicom.load_header):
         with pytest.raises(InputError, match=words):
             load(series / "0.dcm")

@@ -82,7 +82,7 @@ def _read_multi_frame(path: pathlib.Path) -> Header:
             path,
             expected="a folder with a DICOM series, or a multi-frame file",
             received="a file with one slice",
-            hint=f"Use the folder that contains the series ({path.parent})",
+            hint="Use all slices of the series, or the folder that contains them",
         )
     if not _is_image(header):
         raise header.error(
