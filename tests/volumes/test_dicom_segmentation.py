@@ -323,6 +323,14 @@ def test_is_not_written_among_the_slices(tmp_path):
     assert not (series / "new.dcm").exists()
 
 
+def test_slices_with_the_same_uid(tmp_path):
+    slices = make_series()
+    slices[3].SOPInstanceUID = slices[2].SOPInstanceUID
+    series = dicom_files.save(tmp_path / "series", slices)
+    with pytest.raises(InputError, match=r"3\.dcm: SOPInstanceUID .* that of 2\.dcm"):
+        dicom_segmentation.check_source(series)
+
+
 def test_errors_of_highdicom_name_the_file(tmp_path):
     slices = make_series()
     slices[3].StudyInstanceUID = "1.2.3.6"

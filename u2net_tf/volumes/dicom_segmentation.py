@@ -82,7 +82,8 @@ def check_source(path: str | os.PathLike) -> None:
       path: folder of the series, or a multi-frame file.
 
     Raises:
-      InputError: if a slice lacks a required tag; names both.
+      InputError: if a slice lacks a required tag, or has the SOPInstanceUID of another
+        one; names both.
     """
     _read_planes(path)
 
@@ -91,12 +92,21 @@ def _read_planes(path: str | os.PathLike) -> list[Plane]:
     from u2net_tf.volumes.dicom_series import read_series
 
     planes, _ = read_series(path)
+    # SOPInstanceUID -> its file.
+    files_by_uid: dict[str, pathlib.Path] = {}
     for plane in planes:
+        header = plane.header
         for keyword in _REQUIRED:
-            if not plane.header.text(keyword):
-                raise plane.header.error(
+            if not header.text(keyword):
+                raise header.error(
                     keyword, "a value that dicom_seg can reference", "no value"
                 )
+        uid = header.text("SOPInstanceUID")
+        other = files_by_uid.setdefault(uid, header.path)
+        if other != header.path:
+            raise header.error(
+                "SOPInstanceUID", "a value of this slice alone", f"that of {other.name}"
+            )
     return planes
 
 
