@@ -73,6 +73,14 @@ def test_the_model(model, model_file):
     )
 
 
+def test_the_working_directory_may_change(model_file, monkeypatch):
+    """Domains are loaded when they are first used, from an absolute path."""
+    monkeypatch.chdir(model_file.parent)
+    assert u2net_tf.load(model_file.name).path == str(model_file)
+    with pytest.raises(InputError, match="^nowhere: expected"):
+        u2net_tf.load("nowhere")
+
+
 def test_a_file_is_segmented_as_by_the_command(
     model_file, scan, segmentation, tmp_path
 ):

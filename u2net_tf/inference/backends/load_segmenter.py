@@ -10,8 +10,10 @@ import pydantic
 
 from u2net_tf.config.base import to_input_error
 from u2net_tf.config.inference import Runtime, WindowConfig
+from u2net_tf.files import absolute_path
 from u2net_tf.inference.backends.opening import open_ensemble
 from u2net_tf.inference.segmenter import Segmenter
+from u2net_tf.models.trained import find_trained
 
 
 def load(
@@ -80,4 +82,11 @@ def load(
     except pydantic.ValidationError as error:
         raise to_input_error(error) from None
     paths = [path] if isinstance(path, str | os.PathLike) else path
-    return Segmenter(open_ensemble(paths, windows, runtime=runtime))
+    models = [_absolute(each) for each in paths]
+    return Segmenter(open_ensemble(models, windows, runtime=runtime))
+
+
+def _absolute(path: str | os.PathLike) -> str | os.PathLike:
+    """Domains are loaded later, when the working directory may be another one."""
+    path = find_trained(path)
+    return absolute_path(path) if os.path.exists(path) else path
