@@ -80,6 +80,19 @@ def test_an_error_that_names_a_temporary_file_names_the_final_one(tmp_path, insi
     assert raised.value.filename == str(path)
 
 
+def test_a_read_only_file_system_names_the_file(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(pathlib.Path, "write_text", refuse)
+    # It refuses to remove even a file that does not exist.
+    monkeypatch.setattr(pathlib.Path, "unlink", refuse)
+    path = tmp_path / "plan.json"
+    with pytest.raises(OSError, match="Read-only") as raised:
+        files.write_text(path, "text")
+    assert raised.value.filename == str(path)
+
+
 class TestCheckWritable:
     @pytest.mark.parametrize("folder", [".", "new", "new/and/deep"])
     def test_it_creates_nothing(self, tmp_path, folder):

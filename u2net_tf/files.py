@@ -46,7 +46,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[pathlib.Path]:
             os.replace(partial, path)
             sync_folder(path.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        # On a read-only file system, this fails even if the file does not exist; the
+        # error would replace that of writing, which names `path`.
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def sync_file(path: str | os.PathLike) -> None:
