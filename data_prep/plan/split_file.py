@@ -124,12 +124,14 @@ def _read_numbered_folds(where: str, content: list, fold: str | None) -> CaseSpl
 
 def _read_all_folds(where: str, content: dict[str, Any]) -> CaseSplit:
     """Reads `{fold: {"train": […], "val": […]}}` as the folds of one split."""
-    if set(content) & set(SPLITS) or len(content) < 2:
-        raise InputError(
-            where,
-            expected=f"two or more folds for `fold`={ALL_FOLDS}",
-            received=", ".join(content),
-        )
+    expected = f"two or more folds for `fold`={ALL_FOLDS}"
+    if set(content) & set(SPLITS):
+        raise InputError(where, expected=expected, received=", ".join(content))
+    if len(content) < 2:
+        only = ", ".join(content)
+        hint = f"Use `fold`={only} for one fold" if content else ""
+        received = f"only fold {only!r}" if content else "none"
+        raise InputError(where, expected=expected, received=received, hint=hint)
     folds = {
         name: _read_lists(f"{where}: {name}", lists, _FOLD_LISTS, _FOLD_LISTS)
         for name, lists in content.items()

@@ -358,7 +358,7 @@ class TestListedSplit:
             (NUMBERED, ["A", "B"], None, "of A, B. Received: a list of folds, which"),
             (NUMBERED, ["A"], "3", "A: expected the fold '3' .*: folds from 0 to 2"),
             (NUMBERED, ["A"], "fold1", "A: expected the fold 'fold1'"),
-            (NUMBERED[:1], ["A"], None, "A: expected two or more folds"),
+            (NUMBERED[:1], ["A"], None, "two or more .*only fold '0'.*`fold`=0"),
             ({"A": []}, ["A"], "0", r"A: expected an object or folds. Received: \[\]"),
             ([3, 4], ["A"], None, "A: 0: expected .*'train', 'val'"),
             ([NUMBERED[0], NUMBERED[0]], ["A"], None, "validation case of one fold"),
