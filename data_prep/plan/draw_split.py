@@ -86,7 +86,8 @@ def draw_split(
         ("validation", validation, validation_fraction),
     ):
         if fraction and not chosen:
-            notes.append(f"too few cases for a {name} split")
+            few = "groups of cases" if split_by else "cases"
+            notes.append(f"too few {few} for a {name} split")
     folds = tuple(train[index::num_folds] for index in range(num_folds))
 
     def cases_of(part: Sequence[str]) -> tuple[str, ...]:

@@ -58,6 +58,8 @@ class TestDrawnSplit:
     def test_reports_an_empty_test_split(self):
         assert draw(1).notes == ("too few cases for a test split",)
         assert draw(1, test_fraction=0).notes == ()
+        notes = draw(60, split_by="(p)atient").notes
+        assert notes == ("too few groups of cases for a test split",)
 
     def test_split_by_keeps_patients_together(self):
         split = draw(60, split_by=r"(patient\d+)_", validation_fraction=0.1)
