@@ -1,6 +1,7 @@
 """Curves of a run: reading, drawing and errors."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -170,6 +171,12 @@ def test_flags_reach_the_picture(tmp_path):
     assert done.returncode == 0, done.stderr
     assert str(output) in done.stdout
     assert _count(image.imread(output)[..., :3], "C0") > 200
+
+
+def test_a_folder_of_independent_runs_is_an_error_that_names_them(tmp_path):
+    run = _write(tmp_path / "Task91_One", LOG)
+    with pytest.raises(FileNotFoundError, match=re.escape(f"but runs in {run}")):
+        curves.read_curves(tmp_path / "training.csv")
 
 
 def test_a_missing_file_is_an_error_of_one_line(tmp_path):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from u2net_tf.errors import InputError
 from u2net_tf.visualization import figures
+from u2net_tf.wording import first_few
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,9 +34,11 @@ def read_curves(path: pathlib.Path) -> dict[str, Curve]:
       InputError: if it has no column `step` or no rows, or a cell is not a number.
     """
     if not path.is_file():
+        inner = [log.parent for log in sorted(path.parent.glob(f"*/{path.name}"))]
+        found = f", but runs in {first_few(inner)}" if inner else ""
         raise FileNotFoundError(
             "`model_dir`: expected a folder written by u2net_tf.train. "
-            f"Received: no {path}"
+            f"Received: no {path}{found}"
         )
     points: dict[str, dict[int, float]] = collections.defaultdict(dict)
     with path.open(newline="", encoding="utf-8") as file:
