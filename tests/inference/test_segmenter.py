@@ -286,6 +286,9 @@ def test_it_is_silent_and_needs_no_tensorflow(model_file, scan):
         ({"affine": np.eye(4)}, "`affine`: expected none"),
         ({"domain": TWO}, r"scan\.nii\.gz: expected 2 modalities. Received: 1"),
         ({"max_memory_gb": 1e-6}, r"scan\.nii\.gz.*GB"),
+        ({"max_memory_gb": 0}, "`max_memory_gb`: expected a number above 0"),
+        ({"max_memory_gb": float("nan")}, "`max_memory_gb`.* Received: nan"),
+        ({"max_memory_gb": "4"}, "`max_memory_gb`.* Received: 4"),
     ],
 )
 def test_bad_arguments(model, scan, arguments, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import threading
 from collections.abc import Sequence
@@ -90,6 +91,7 @@ class Segmenter:
           InputError: if an argument is invalid or a file cannot be used.
         """
         name = self._only_domain() if domain is None else domain
+        _require_limit(max_memory_gb)
         with self._lock:
             predictor = self._model.predictor(name)
         index = predictor.plan.index(name)
@@ -131,6 +133,16 @@ class Segmenter:
                 received="none",
             )
         return self.domains[0]
+
+
+def _require_limit(max_memory_gb: Any) -> None:
+    if max_memory_gb is None:
+        return
+    # Not a number, NaN, is not above 0.
+    if not (isinstance(max_memory_gb, numbers.Real) and float(max_memory_gb) > 0):
+        raise InputError(
+            "`max_memory_gb`", expected="a number above 0", received=max_memory_gb
+        )
 
 
 def _from_array(image: np.ndarray, domain: Domain, position: dict[str, Any]) -> Volume:
