@@ -16,7 +16,7 @@ from typing import Any
 
 from data_prep.config import ConversionConfig
 from data_prep.convert.part_files import ConversionJob, load_part
-from u2net_tf import files, temporary_names
+from u2net_tf import files, system_errors, temporary_names
 from u2net_tf.files import FileSignature
 from u2net_tf.machine import import_tensorflow
 from u2net_tf.plan.domains import Domain
@@ -159,7 +159,9 @@ def write_domain_shards(
             writer.discard()
         if isinstance(error, tf.errors.OpError):
             # TensorFlow's file system raises a different class if the disk is full.
-            raise OSError(f"{folder}: cannot write shards: {error.message}") from error
+            raise system_errors.of_library(
+                "TensorFlow", error.message, folder
+            ) from error
         raise
     # If the run is interrupted from here on, no manifest is better than one that
     # describes other shards.

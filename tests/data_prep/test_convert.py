@@ -1142,7 +1142,8 @@ def test_error_of_a_full_disk_names_the_folder(finished, write_nifti, limit):
     lines = done.stderr.splitlines()
     (line,) = [line for line in lines if line.startswith("error: ")]
     assert line == lines[-1]
-    assert "file too large" in line.lower()
+    assert line.endswith("Received: file too large")
+    assert ".partial" not in line
     folder = finished.data_dir / ORGAN.name
     assert (f"{folder}/.parts/" if limit == "part" else f"{folder}: ") in line
     # Existing files are unchanged; only finished parts were added.
