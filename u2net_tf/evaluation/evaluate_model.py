@@ -57,6 +57,7 @@ def evaluate_model(
         missing file, or another run that writes to the folder, is detected before the
         first prediction.
     """
+    ensemble.require_distinct("`model_dir`", config.model_dir)
     output_dir = pathlib.Path(
         config.output_dir or pathlib.Path(config.model_dir[0]) / config.split
     )
@@ -200,7 +201,6 @@ def _choose(
 
     Also returns the cases that the models list for training.
     """
-    ensemble.require_distinct("`model_dir`", config.model_dir)
     found = [models_by_domain(model_dir) for model_dir in config.model_dir]
     names = ensemble.common_domains("`model_dir`", [list(each) for each in found])
     specs = {

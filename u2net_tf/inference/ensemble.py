@@ -89,11 +89,13 @@ def require_distinct(where: str, paths: Sequence[str | os.PathLike]) -> None:
     """Checks that there is a model, and that none has more weight than the others.
 
     Raises:
-      InputError: if there is none, or one is given twice; names `where`.
+      InputError: if there is none, a path is empty or two paths lead to the same model;
+        names `where`.
     """
-    texts = [str(path) for path in paths]
-    if not texts or len(set(texts)) < len(texts):
-        received = ", ".join(texts) or "none"
+    texts = [os.fspath(path) for path in paths]
+    distinct = {os.path.realpath(text) for text in texts}
+    if not texts or not all(texts) or len(distinct) < len(texts):
+        received = ", ".join(text or '""' for text in texts) or "none"
         raise InputError(where, expected="distinct models", received=received)
 
 

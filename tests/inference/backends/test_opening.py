@@ -259,6 +259,7 @@ class TestEnsembles:
         [
             ([], "`model`: expected distinct models. Received: none"),
             (["onnx", "onnx"], "`model`: expected distinct models. Received: "),
+            (["onnx", "onnx/../onnx"], "`model`: expected distinct models. Received: "),
             (["onnx", "no"], "/no: expected a folder of a model, a file"),
             (
                 [f"onnx/{name}.onnx" for name in NAMES],
@@ -271,6 +272,12 @@ class TestEnsembles:
         with pytest.raises(InputError) as error:
             open_ensemble([models / name for name in names])
         assert words in str(error.value)
+
+    def test_an_empty_path_is_not_the_working_directory(self, models, monkeypatch):
+        """The comma at the end of a list, for example."""
+        monkeypatch.chdir(models / "onnx")
+        with pytest.raises(InputError, match='distinct models. Received: .*, ""$'):
+            open_ensemble([str(models / "organs.u2net"), ""])
 
     def test_different_domains_of_the_same_name(self, models, tmp_path):
         domain = dataclasses.replace(toy.ONE, spacing_mm=(1.0, 1.0, 3.0))
