@@ -123,7 +123,8 @@ class _Scored:
       skipped: "domain/case" -> reason of the cases that could not be used.
       checkpoints: folder of a model -> path of its checkpoint.
       hashes: folder of a model -> hash of its checkpoint.
-      depths: domain -> depth of the UNet# that predicted it; None for other networks.
+      depths: domain -> depth of the first UNet# that predicted it; None if the first
+        model is another network.
     """
 
     scores: list[tables.CaseScore] = dataclasses.field(default_factory=list)

@@ -13,7 +13,7 @@ _PERCENTILE = 95
 
 
 class SurfaceScore(NamedTuple):
-    """Scores of one class, or their means.
+    """Scores of one class.
 
     Attributes:
       hd95_mm: larger one of two percentiles: the 95th percentile of the distances of
@@ -37,9 +37,9 @@ def surface_scores(
 ) -> list[SurfaceScore]:
     """Computes the surface scores of every foreground class.
 
-    The surface of a mask consists of its voxels that have one of six neighbours outside
-    the mask; outside the volume there is nothing. Distances are those between the
-    centres of voxels, and every voxel of a surface counts equally, as in MONAI.
+    The surface of a mask consists of its voxels of whose six neighbours one is outside
+    the mask or the volume. Distances are those between the centres of voxels, and every
+    voxel of a surface counts equally, as in MONAI.
 
     Args:
       reference: (z, y, x) class indices.
@@ -106,5 +106,6 @@ def _distances(
     distance_map = sitk.SignedMaurerDistanceMap(
         image, squaredDistance=False, useImageSpacing=True
     )
-    # Negative where a voxel has only neighbours of the surface itself.
+    # Negative where a voxel has only neighbours of the surface itself, and not a
+    # distance at all if there are no others.
     return np.maximum(sitk.GetArrayViewFromImage(distance_map)[surface], 0)

@@ -90,8 +90,9 @@ class Summary:
         evaluation replaced those of the model's plan.
       prediction: setting -> value, for other settings that affect predictions and
         differ from their defaults; None if an older version did not record them.
-      depths: domain -> depth L of the head X^{0,L} of its UNet# that predicted; without
-        domains of other networks, and None if an older version did not record it.
+      depths: domain -> depth L of the head X^{0,L} of its UNet# that predicted, the
+        first one if several models are averaged; without domains of other networks, and
+        None if an older version did not record it.
       checkpoint_hashes: domain -> `checkpoint_paths.checkpoint_hash` of the checkpoint
         that predicted, or those of several models that are averaged, joined by " + ";
         None if an older version did not record it.

@@ -16,8 +16,9 @@ class OpenedModel:
     """A model of any format, whose domains are loaded when they are first used.
 
     Args:
-      path: path of the model.
-      runtime: "tensorflow", "openvino" or "onnxruntime".
+      path: path of the model, or the paths of an ensemble, joined by ", ".
+      runtime: "tensorflow", "openvino" or "onnxruntime"; those of an ensemble are
+        joined by " and ".
       domains: names of its domains.
       load: returns the predictor of the domain with a given name. The model of the
         predictor may have additional domains.

@@ -33,8 +33,9 @@ class Segmenter:
       model: the opened model.
 
     Attributes:
-      path: path of the model.
-      runtime: runtime that executes it: "tensorflow", "openvino" or "onnxruntime".
+      path: path of the model, or the paths of an ensemble, joined by ", ".
+      runtime: runtime that executes it: "tensorflow", "openvino" or "onnxruntime";
+        those of an ensemble are joined by " and ".
       domains: names of its domains.
     """
 
