@@ -302,6 +302,7 @@ def evaluated(trained, tiny_data, tmp_path_factory):
         {
             "first": (model, out),
             "again": (model, out),
+            "surfaces": (model, out, "--surface_tolerance_mm=1.5"),
             "overlap": (model, out, *two, "--overlap=0.25", "--batch_size=3"),
             "validation": (model, "--split=validation"),
             "raw_dir": (model, f"--raw_dir={work / 'no'}"),
@@ -341,6 +342,13 @@ class TestEvaluate:
         assert results["first"]["windows"] == [{"overlap": 0.5, "batch_size": 1}] * 2
         assert results["again"]["windows"] == []
         assert results["again"]["stdout"] == results["first"]["stdout"]
+
+    def test_surfaces_are_a_part_of_the_table(self, evaluated):
+        _, results = evaluated
+        assert results["surfaces"]["windows"] == []
+        head = results["surfaces"]["stdout"].splitlines()[0]
+        assert "HD95 mm    surface Dice % at 1.5 mm" in head
+        assert "HD95" not in results["first"]["stdout"]
 
     def test_domains_overlap_and_batch_size(self, evaluated):
         work, results = evaluated

@@ -9,6 +9,7 @@ import weakref
 
 import pytest
 import toy
+from recorded_progress import RecordedProgress
 
 from u2net_tf.config.evaluation import EvaluateConfig
 from u2net_tf.config.inference import ReadingConfig, WindowConfig
@@ -191,7 +192,9 @@ def test_training_cases_in_another_split_are_named(models, tiny_data, tmp_path, 
     assert summary["training_cases"] == ["Task91_One/one_0"]
 
 
-def configure_two(tmp_path, models, monkeypatch, *, change=lambda domain: domain):
+def configure_two(
+    tmp_path, models, monkeypatch, *, change=lambda domain: domain, **settings
+):
     """Settings for two models, the second of which has only the first domain."""
     first = module.models_by_domain("")
     second = {toy.ONE.name: tmp_path / "second"}
@@ -221,7 +224,10 @@ def configure_two(tmp_path, models, monkeypatch, *, change=lambda domain: domain
     monkeypatch.setattr(module, "load_spec", load_either_spec)
     monkeypatch.setattr(module.keras, "load_predictor", load_either)
     return configure(
-        tmp_path, model_dir=tuple(folders), output_dir=str(tmp_path / "out")
+        tmp_path,
+        model_dir=tuple(folders),
+        output_dir=str(tmp_path / "out"),
+        **settings,
     )
 
 
@@ -229,7 +235,9 @@ def test_an_ensemble_is_scored(models, tmp_path, monkeypatch):
     def train_on_a_test_case(domain):
         return dataclasses.replace(domain, train=("one_5",), test=())
 
-    config = configure_two(tmp_path, models, monkeypatch, change=train_on_a_test_case)
+    config = configure_two(
+        tmp_path, models, monkeypatch, change=train_on_a_test_case, overlap=0.25
+    )
     predictors = []
     score = module.scoring.score_domain
 
@@ -238,8 +246,11 @@ def test_an_ensemble_is_scored(models, tmp_path, monkeypatch):
         return score(predictor, *arguments, **options)
 
     monkeypatch.setattr(module.scoring, "score_domain", record)
-    found = evaluate_model(config)
+    progress = RecordedProgress()
+    found = evaluate_model(config, progress=progress)
     (predictor,) = predictors
+    assert predictor._progress is progress
+    assert predictor.overlap == 0.25
     members = [each.checkpoint for each in predictor.backend.members]
     assert members == ["of Task91_One", "of second"]
     assert found.checkpoint == "of Task91_One, of second"

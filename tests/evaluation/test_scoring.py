@@ -371,6 +371,14 @@ class TestRerun:
         assert (again[1].dice == first[1].dice) == (dice == 0)
         assert again[1].false_positive_ml == ({"organ": 0} if dice is None else {})
 
+    def test_a_score_of_another_prediction_is_computed_again(self, score, tmp_path):
+        """A run may end between writing a label map and its score."""
+        first, _ = score()
+        path = tmp_path / "out" / ".scores" / "Task91_One" / "one_1.json"
+        other = {"key": "another", "dice": {"organ": 0.125}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **other}))
+        assert score() == (first, [])
+
     @pytest.mark.parametrize("volume", [{"organ": -1.0}, {"liver": 1.0}])
     def test_an_invalid_volume_is_measured_again(self, score, tmp_path, volume):
         first, _ = score()
@@ -480,6 +488,32 @@ class TestSurfaces:
             assert first.hd95_mm == {"organ": expected[tolerance_mm].hd95_mm}
             surface_dice = expected[tolerance_mm].surface_dice
             assert first.surface_dice == {"organ": surface_dice}
+
+    def test_the_spacing_is_that_of_the_preprocessing(self, score, tiny_data, tmp_path):
+        """Voxels of twice the size according to the affine."""
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        for path in (moved / "Task91_One").glob("*Tr/*.nii.gz"):
+            image = nib.load(path)
+            voxels = np.asanyarray(image.dataobj)
+            image = nib.Nifti1Image(voxels, image.affine, image.header)
+            image.set_sform(image.affine @ np.diag([2, 2, 2, 1]), code=1)
+            nib.save(image, path)
+        found = []
+        for source in ("pixdim", "affine"):
+            domain = tiny_data.plan.domains[0]
+            preprocessing = dataclasses.replace(
+                domain.preprocessing, spacing_source=source
+            )
+            domain = dataclasses.replace(domain, preprocessing=preprocessing)
+            plan = dataclasses.replace(
+                tiny_data.plan, domains=(domain, *tiny_data.plan.domains[1:])
+            )
+            (first, *_), _ = score(
+                plan=plan, raw_dir=moved, surface_tolerance_mm=1.0, overwrite=True
+            )
+            found.append(first.hd95_mm["organ"])
+        assert found[0] > 0
+        assert found[1] == pytest.approx(2 * found[0])
 
     def test_are_computed_without_predicting_again(self, score, tmp_path):
         plain, _ = score()

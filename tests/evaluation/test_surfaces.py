@@ -69,6 +69,21 @@ def test_interior_voxels_do_not_count():
     assert found.hd95_mm == pytest.approx(math.sqrt(3))
 
 
+def test_a_distance_equal_to_the_tolerance():
+    """In float32, 3 · 0.1 mm are more than 0.3 mm."""
+    masks = voxels((1, 1, 1)), voxels((1, 1, 4))
+    found = score(*masks, spacing_mm=(1, 1, 0.1), tolerance_mm=0.3)
+    assert found.hd95_mm > 0.3
+    assert found.surface_dice == 1
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_mask_that_is_nothing_but_surface(size):
+    mask = np.zeros((6, 6, 6), bool)
+    mask[2 : 2 + size, 2 : 2 + size, 2 : 2 + size] = True
+    assert score(mask, mask) == (0, 1)
+
+
 def test_the_border_of_the_volume_is_a_surface():
     full = np.ones((3, 4, 5), bool)
     hole = full.copy()

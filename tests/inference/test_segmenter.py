@@ -1,6 +1,7 @@
 """`u2net_tf.load`: a model that segments files and arrays from Python."""
 
 import inspect
+import shutil
 import subprocess
 import sys
 import threading
@@ -387,6 +388,13 @@ def test_settings_of_load(model_file):
         False,
     )
     assert isinstance(predictor.backend, MirroredBackend)
+
+
+def test_a_list_of_models_is_an_ensemble(model_file, tmp_path):
+    other = shutil.copy(model_file, tmp_path / "other.u2net")
+    model = u2net_tf.load([model_file, other])
+    assert model.path == f"{model_file}, {other}"
+    assert len(model._model.predictor(ONE).backend.members) == 2
 
 
 def test_defaults_of_load_are_those_of_the_command():

@@ -23,6 +23,7 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 # `packed` imports onnx itself.
 import packed  # noqa: E402
 
+from u2net_tf import serve  # noqa: E402
 from u2net_tf.config.base import to_input_error  # noqa: E402
 from u2net_tf.config.serving import ServeConfig  # noqa: E402
 from u2net_tf.errors import InputError, StoppedError  # noqa: E402
@@ -66,6 +67,12 @@ def test_it_serves_until_a_signal(model_file, number):
         process.kill()
     assert (process.returncode, printed) == (0, "stopped\n"), errors
     assert "Traceback" not in errors
+
+
+def test_all_models_of_an_ensemble_are_loaded(model_file, tmp_path):
+    config = ServeConfig(model=(str(model_file), str(tmp_path / "none")), port=0)
+    with pytest.raises(InputError, match="/none: expected a folder of a model"):
+        serve.main(config)
 
 
 def test_a_port_in_use_is_named():

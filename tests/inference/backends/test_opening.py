@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import toy
+from recorded_progress import RecordedProgress
 
 onnx = pytest.importorskip("onnx", reason="needs the extra `export`")
 pytest.importorskip("openvino", reason="needs the extra `export`")
@@ -221,11 +222,13 @@ class TestEnsembles:
         return tmp_path / "uniform.onnx"
 
     def test_mean_of_models_of_different_formats(self, models, uniform, caplog):
+        progress = RecordedProgress()
         with caplog.at_level(logging.INFO, "absl"):
             model = open_ensemble(
                 [models / "organs.u2net", uniform],
                 WindowConfig(overlap=0.25),
                 runtime="onnxruntime",
+                progress=progress,
             )
         assert model.domains == (toy.ONE.name,)
         line = f"{toy.TWO.name}: not a domain of all models, left out"
@@ -239,6 +242,7 @@ class TestEnsembles:
         expected = (packed.compute(0, patch) + 1 / toy.ONE.num_classes) / 2
         found = predictor.probabilities(patch, 0)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert progress.counts == [("windows", "window", 1)]
 
     def test_windows_are_mirrored_once(self, models, uniform):
         model = open_ensemble(
@@ -249,10 +253,15 @@ class TestEnsembles:
         assert [type(each) for each in backend.members] == [MirroredBackend] * 2
 
     def test_a_single_model_is_no_ensemble(self, models):
-        model = open_ensemble([models / "onnx"], runtime="onnxruntime")
+        progress = RecordedProgress()
+        model = open_ensemble(
+            [models / "onnx"], runtime="onnxruntime", progress=progress
+        )
         assert model.domains == NAMES
-        backend = model.predictor(toy.ONE.name).backend
-        assert not isinstance(backend, EnsembleBackend)
+        predictor = model.predictor(toy.ONE.name)
+        assert not isinstance(predictor.backend, EnsembleBackend)
+        predictor.classes(np.zeros((*toy.ONE.patch_size, 1), np.float32), 0)
+        assert len(progress.bars) == 1
 
     @pytest.mark.parametrize(
         ("names", "words"),
