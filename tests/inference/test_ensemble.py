@@ -75,7 +75,10 @@ def test_the_largest_network_counts(monkeypatch):
         ({"modalities": ("MRI",)}, r"the modalities of .* in one, \('CT',\), .*\('MRI"),
         ({"spacing_mm": (1.0, 1.0, 2.0)}, "the spacing of Task91_One in one"),
         ({"patch_size": (8, 8, 16)}, "the patch size of Task91_One in one"),
-        ({"preprocessing": Preprocessing(margin_voxels=3)}, "the preprocessing of"),
+        (
+            {"preprocessing": Preprocessing(margin_voxels=3)},
+            r"the preprocessing\.margin_voxels of .* in one, 5, to .* Received: 3$",
+        ),
         (
             {"labels": (toy.ONE.labels[0], Label("organ", (2,)))},
             "the label values of .*one.*Received: .*2",

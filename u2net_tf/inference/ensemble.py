@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Sequence
@@ -149,11 +150,15 @@ def require_same_domain(
 
 def _properties(domain: Domain) -> dict[str, Any]:
     """Returns what the meaning of windows and of their classes depends on."""
+    preprocessing = domain.preprocessing
     return {
         "modalities": domain.modalities,
         "classes": tuple(label.name for label in domain.labels),
         "label values": tuple(label.values for label in domain.labels),
         "spacing": domain.spacing_mm,
-        "preprocessing": domain.preprocessing,
+        **{
+            f"preprocessing.{field.name}": getattr(preprocessing, field.name)
+            for field in dataclasses.fields(preprocessing)
+        },
         "patch size": domain.patch_size,
     }
