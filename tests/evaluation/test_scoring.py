@@ -515,10 +515,21 @@ class TestSurfaces:
         assert found[0] > 0
         assert found[1] == pytest.approx(2 * found[0])
 
-    def test_are_computed_without_predicting_again(self, score, tmp_path):
+    def test_are_computed_without_predicting_again(self, score, tmp_path, monkeypatch):
         plain, _ = score()
         assert plain[0].hd95_mm == plain[0].surface_dice == {}
+        held = []
+        compare = scored_case.ScoredCase.score
+
+        def compare_and_record(self, scan, *arguments, **options):
+            found = compare(self, scan, *arguments, **options)
+            held.append(scan.image)
+            return found
+
+        monkeypatch.setattr(scored_case.ScoredCase, "score", compare_and_record)
         found, predicted = score(surface_tolerance_mm=2.0)
+        # The memory limit assumes that only the raw scan is held.
+        assert held == [None] * 3
         assert predicted == []
         assert [one.dice for one in found] == [one.dice for one in plain]
         # Nothing is computed again, or shown unless it is requested.

@@ -149,7 +149,7 @@ class ScoredCase:
         """Compares the case with its reference; predicts it if necessary.
 
         Args:
-          scan: the scan, preprocessed for the domain.
+          scan: the scan, preprocessed for the domain. Its image is released.
           reference: (z, y, x) class indices.
           overwrite: whether to predict it in any case.
         """
@@ -157,6 +157,7 @@ class ScoredCase:
         if overwrite or not self._is_label_map_current():
             classes = write_label_map(self._predictor, self._index, scan, self.outputs)
         else:
+            scan.take_image()
             classes = read_labels(self.outputs.label_map, raw, self._domain)
         score = self._compare(reference, classes, raw.grid)
         work_log.write_record(self._score_path, SCORE, score)
