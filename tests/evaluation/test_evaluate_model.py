@@ -279,8 +279,14 @@ def test_models_that_differ_are_an_error_before_they_are_loaded(
     ("settings", "words"),
     [
         ({"model_dir": ("a", "b")}, "`output_dir`: expected a folder, as there are"),
-        ({"model_dir": ("a", "a"), "output_dir": "o"}, "`model_dir`: expected distin"),
-        ({"model_dir": ()}, "`model_dir`: expected distinct models. Received: none"),
+        (
+            {"model_dir": ("a", "a"), "output_dir": "o"},
+            "`model_dir`: expected paths of dis",
+        ),
+        (
+            {"model_dir": ()},
+            "`model_dir`: expected paths of distinct models. Received: none",
+        ),
     ],
 )
 def test_wrong_settings_of_an_ensemble(tmp_path, monkeypatch, settings, words):

@@ -97,7 +97,7 @@ def require_distinct(where: str, paths: Sequence[str | os.PathLike]) -> None:
     distinct = {os.path.realpath(text) for text in texts}
     if not texts or not all(texts) or len(distinct) < len(texts):
         received = ", ".join(text or '""' for text in texts) or "none"
-        raise InputError(where, expected="distinct models", received=received)
+        raise InputError(where, expected="paths of distinct models", received=received)
 
 
 def common_domains(where: str, domains: Sequence[Sequence[str]]) -> tuple[str, ...]:

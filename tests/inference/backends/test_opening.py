@@ -266,9 +266,15 @@ class TestEnsembles:
     @pytest.mark.parametrize(
         ("names", "words"),
         [
-            ([], "`model`: expected distinct models. Received: none"),
-            (["onnx", "onnx"], "`model`: expected distinct models. Received: "),
-            (["onnx", "onnx/../onnx"], "`model`: expected distinct models. Received: "),
+            ([], "`model`: expected paths of distinct models. Received: none"),
+            (
+                ["onnx", "onnx"],
+                "`model`: expected paths of distinct models. Received: ",
+            ),
+            (
+                ["onnx", "onnx/../onnx"],
+                "`model`: expected paths of distinct models. Received: ",
+            ),
             (["onnx", "no"], "/no: expected a folder of a model, a file"),
             (
                 [f"onnx/{name}.onnx" for name in NAMES],
@@ -285,7 +291,9 @@ class TestEnsembles:
     def test_an_empty_path_is_not_the_working_directory(self, models, monkeypatch):
         """The comma at the end of a list, for example."""
         monkeypatch.chdir(models / "onnx")
-        with pytest.raises(InputError, match='distinct models. Received: .*, ""$'):
+        with pytest.raises(
+            InputError, match='paths of distinct models. Received: .*, ""$'
+        ):
             open_ensemble([str(models / "organs.u2net"), ""])
 
     def test_different_domains_of_the_same_name(self, models, tmp_path):

@@ -86,11 +86,12 @@ def open_ensemble(
       progress: see `open_model`.
 
     Returns:
-      A model of the domains that all of them have, in the order of the first.
+      A model of the domains that all of them have, in the order of the first. If the
+      windows or classes of a domain differ in meaning, its predictor cannot be loaded.
 
     Raises:
-      InputError: as `open_model`, or if the models have no common domain, or differ in
-        what their windows or classes mean.
+      InputError: as `open_model`, or if the models are not distinct or have no common
+        domain.
     """
     settings = settings or WindowConfig()
     ensemble.require_distinct("`model`", paths)
