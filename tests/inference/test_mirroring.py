@@ -69,7 +69,8 @@ def test_a_domain_without_mirror_axes_is_predicted_once(caplog):
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING
     assert warning.getMessage() == (
-        "Task92_Two has no mirror axes in the plan: test-time mirroring has no effect"
+        "Task92_Two has no mirror axes in the plan of step-3: test-time mirroring has "
+        "no effect"
     )
 
 

@@ -56,8 +56,10 @@ class MirroredBackend:
         domain = self.spec.plan.domains[index]
         if not domain.mirror_axes:
             logging.warning(
-                "%s has no mirror axes in the plan: test-time mirroring has no effect",
+                "%s has no mirror axes in the plan of %s: test-time mirroring has no "
+                "effect",
                 domain.name,
+                self.checkpoint,
             )
         axes = [1 + AXES.index(axis) for axis in domain.mirror_axes]
         return [

@@ -54,9 +54,9 @@ class Predictor:
       backend: runs the network.
       overlap: fraction by which neighbouring windows overlap, from 0 to below 1.
       batch_size: windows per call of the network.
-      skip_empty: whether `predict` labels windows background, without predicting them,
-        in which every voxel of the raw scan is 0 in all modalities, as `Restoration`
-        does around the scan. In Hounsfield units air is not 0, and nothing is skipped.
+      skip_empty: whether `predict` skips windows in which every voxel of the raw scan
+        is 0 in all modalities, and labels them background, like the voxels outside the
+        crop. In Hounsfield units air is not 0, and nothing is skipped.
       keep_foreground_components: number of largest components of the foreground to
         keep; that of the plan if None.
       keep_components: number of largest components of each class to keep; those of the
