@@ -231,7 +231,18 @@ def configure_two(
     )
 
 
-def test_an_ensemble_is_scored(models, tmp_path, monkeypatch):
+def test_settings_must_suit_every_model(models, tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setattr(
+        module.keras,
+        "require_settings",
+        lambda spec, settings, folder: folders.append(folder.name),
+    )
+    evaluate_model(configure_two(tmp_path, models, monkeypatch))
+    assert folders == [toy.ONE.name, "second"]
+
+
+def test_an_ensemble_is_scored(models, tmp_path, monkeypatch, caplog):
     def train_on_a_test_case(domain):
         return dataclasses.replace(domain, train=("one_5",), test=())
 
@@ -261,6 +272,8 @@ def test_an_ensemble_is_scored(models, tmp_path, monkeypatch):
     }
     # Of the second model, although the first lists it for testing.
     assert summary["training_cases"] == ["Task91_One/one_5"]
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{', '.join(config.model_dir)}: 1 case of the split")
 
 
 def test_models_that_differ_are_an_error_before_they_are_loaded(

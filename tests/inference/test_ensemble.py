@@ -63,10 +63,15 @@ def test_an_ensemble_is_recorded_as_all_its_members():
 
 def test_the_largest_network_counts(monkeypatch):
     monkeypatch.setattr(machine, "resident_bytes", lambda: 0)
-    large = Constant(0.2, toy.TWO, toy.ONE, base_channels=64)
+    large = Constant(0.2, toy.TWO, toy.ONE, base_channels=64, is_exported=True)
+    # Of this architecture, an exported network takes more memory.
+    large.spec = dataclasses.replace(large.spec, architecture="unet_sharp", depth=2)
     backend = EnsembleBackend([Constant(0.1), large])
-    taken = MemoryBudget.of_process(Predictor(backend), [0], ReadingConfig()).taken_gb
-    assert taken == case_memory.network_bytes(large.spec, 1, 1) / 1e9
+    predictor = Predictor(backend, batch_size=3)
+    taken = MemoryBudget.of_process(predictor, [0], ReadingConfig()).taken_gb
+    expected = case_memory.network_bytes(large.spec, 1, 3, is_exported=True)
+    assert taken == expected / 1e9
+    assert expected > case_memory.network_bytes(large.spec, 1, 3)
 
 
 @pytest.mark.parametrize(
