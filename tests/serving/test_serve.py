@@ -69,7 +69,8 @@ def test_it_serves_until_a_signal(model_file, number):
     assert "Traceback" not in errors
 
 
-def test_all_models_of_an_ensemble_are_loaded(model_file, tmp_path):
+def test_all_models_of_an_ensemble_are_loaded(model_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "serve", lambda *arguments: None)
     config = ServeConfig(model=(str(model_file), str(tmp_path / "none")), port=0)
     with pytest.raises(InputError, match="/none: expected a folder of a model"):
         serve.main(config)
