@@ -39,6 +39,19 @@ def test_distances_are_in_millimetres(other, distance_mm):
             assert found.surface_dice == agreeing
 
 
+@pytest.mark.parametrize("size_mm", [0.3, 0.7, 1.1, 0.782])
+def test_a_distance_equal_to_the_tolerance_agrees(size_mm):
+    """One surface is a voxel away from the other one, at each of many coordinates."""
+    planes = np.zeros((3, 3, 500), bool)
+    planes[..., ::4] = True
+    spacing_mm = (size_mm, size_mm, float(np.float32(size_mm)))
+    masks = planes, np.roll(planes, 1, axis=-1)
+    found = score(*masks, spacing_mm=spacing_mm, tolerance_mm=size_mm)
+    assert found.surface_dice == 1
+    found = score(*masks, spacing_mm=spacing_mm, tolerance_mm=0.999 * size_mm)
+    assert found.surface_dice == 0
+
+
 def test_a_false_voxel_far_away():
     """A line of nine voxels, and a tenth one 8 mm beyond its end in the prediction."""
     line = [(1, 1, x) for x in range(9)]

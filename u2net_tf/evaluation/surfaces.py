@@ -51,8 +51,6 @@ def surface_scores(
     Reference: Nikolov et al., Clinically applicable segmentation of head and neck
     anatomy, JMIR 2021 (surface Dice), which weights surfaces by their area.
     """
-    # A distance equal to the tolerance may exceed it by a rounding error.
-    limit_mm = tolerance_mm * (1 + np.finfo(np.float32).eps)
     found = []
     for index in range(1, num_classes):
         masks = reference == index, prediction == index
@@ -63,6 +61,10 @@ def surface_scores(
         box = _bounding_box(masks[0] | masks[1])
         surfaces = [_surface(mask[box]) for mask in masks]
         del masks
+        # A distance equal to the tolerance may exceed it by the rounding errors of
+        # ITK's float32 coordinates.
+        extent_mm = math.hypot(*np.multiply(surfaces[0].shape, spacing_mm))
+        limit_mm = tolerance_mm + 2 * np.finfo(np.float32).eps * extent_mm
         distances = [
             _distances(each, other, spacing_mm)
             for each, other in (surfaces, reversed(surfaces))
