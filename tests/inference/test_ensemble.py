@@ -10,7 +10,11 @@ from u2net_tf import machine
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import case_memory
-from u2net_tf.inference.ensemble import EnsembleBackend, require_same_domain
+from u2net_tf.inference.ensemble import (
+    EnsembleBackend,
+    require_distinct,
+    require_same_domain,
+)
 from u2net_tf.inference.memory_budget import MemoryBudget
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.spec import ModelSpec
@@ -72,6 +76,22 @@ def test_the_largest_network_counts(monkeypatch):
     expected = case_memory.network_bytes(large.spec, 1, 3, is_exported=True)
     assert taken == expected / 1e9
     assert expected > case_memory.network_bytes(large.spec, 1, 3)
+
+
+def test_the_same_model_by_several_paths(tmp_path, monkeypatch):
+    """Relative, with a slash at the end, and through a link."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("one")
+    for same in ("one", "one/", tmp_path / "two" / ".." / "one", "link"):
+        with pytest.raises(InputError) as error:
+            require_distinct("`model`", ["two", tmp_path / "one", same])
+        assert str(error.value) == (
+            "`model`: expected distinct models. "
+            f"Received: two, {tmp_path / 'one'}, {same}"
+        )
+    require_distinct("`model`", ["two", "one"])
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from u2net_tf.models.exported import (  # noqa: E402
     to_texts,
 )
 from u2net_tf.models.loading import save_model  # noqa: E402
+from u2net_tf.models.trained import find_trained  # noqa: E402
 from u2net_tf.plan.domains import Plan  # noqa: E402
 
 NAMES = (toy.ONE.name, toy.TWO.name)
@@ -295,6 +296,11 @@ class TestEnsembles:
             InputError, match='paths of distinct models. Received: .*, ""$'
         ):
             open_ensemble([str(models / "organs.u2net"), ""])
+
+    def test_the_same_model_by_name_and_by_path(self):
+        name = "hippocampus"
+        with pytest.raises(InputError, match="^`model`: expected paths of distinct"):
+            open_ensemble([name, find_trained(name)])
 
     def test_different_domains_of_the_same_name(self, models, tmp_path):
         domain = dataclasses.replace(toy.ONE, spacing_mm=(1.0, 1.0, 3.0))

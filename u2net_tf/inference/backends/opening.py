@@ -94,7 +94,7 @@ def open_ensemble(
         domain.
     """
     settings = settings or WindowConfig()
-    ensemble.require_distinct("`model`", paths)
+    ensemble.require_distinct("`model`", [find_trained(path) for path in paths])
     models = [
         open_model(path, settings, runtime=runtime, progress=progress) for path in paths
     ]
