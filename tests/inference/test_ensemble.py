@@ -78,6 +78,18 @@ def test_the_largest_network_counts(monkeypatch):
     assert expected > case_memory.network_bytes(large.spec, 1, 3)
 
 
+def test_every_exported_network_counts(monkeypatch):
+    """Their runtimes keep the memory of a network after its last window."""
+    monkeypatch.setattr(machine, "resident_bytes", lambda: 0)
+    exported = Constant(0.1, base_channels=4, is_exported=True)
+    large = Constant(0.2, base_channels=64)
+    backend = EnsembleBackend([exported, Constant(0.3), large, exported])
+    taken = MemoryBudget.of_process(Predictor(backend), [0], ReadingConfig()).taken_gb
+    one = case_memory.network_bytes(exported.spec, 0, 1, is_exported=True)
+    other = case_memory.network_bytes(large.spec, 0, 1)
+    assert taken == pytest.approx((2 * one + other) / 1e9)
+
+
 def test_the_same_model_by_several_paths(tmp_path, monkeypatch):
     """Relative, with a slash at the end, and through a link."""
     monkeypatch.chdir(tmp_path)

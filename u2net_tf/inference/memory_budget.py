@@ -88,18 +88,7 @@ class MemoryBudget:
           indices: indices of the domains that are predicted.
           reading: settings with the limit.
         """
-        backend, names = predictor.backend, predictor.spec.plan.names
-        members = backend.members if isinstance(backend, EnsembleBackend) else [backend]
-        network = max(
-            case_memory.network_bytes(
-                each.spec,
-                each.spec.plan.index(names[index]),
-                predictor.batch_size,
-                is_exported=each.is_exported,
-            )
-            for each in members
-            for index in indices
-        )
+        network = max(_network_bytes(predictor, index) for index in indices)
         taken = machine.resident_bytes() + network
         return cls(limit_gb(reading.max_memory_gb), taken / _GB)
 
@@ -153,3 +142,23 @@ class MemoryBudget:
                 hint=f"Of {self.limit_gb:.3g} GB, the program and the network take "
                 f"{self.taken_gb:.3g}",
             ) from None
+
+
+def _network_bytes(predictor: Predictor, index: int) -> float:
+    """Estimates the bytes of the network of a domain, or of those of an ensemble."""
+    backend, name = predictor.backend, predictor.spec.plan.names[index]
+    members = backend.members if isinstance(backend, EnsembleBackend) else [backend]
+    exported, others = 0.0, 0.0
+    for each in members:
+        number = case_memory.network_bytes(
+            each.spec,
+            each.spec.plan.index(name),
+            predictor.batch_size,
+            is_exported=each.is_exported,
+        )
+        if each.is_exported:
+            # OpenVINO and ONNX Runtime keep the memory while the others compute.
+            exported += number
+        else:
+            others = max(others, number)
+    return exported + others
