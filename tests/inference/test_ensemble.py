@@ -72,7 +72,7 @@ def test_the_largest_network_counts(monkeypatch):
     large.spec = dataclasses.replace(large.spec, architecture="unet_sharp", depth=2)
     backend = EnsembleBackend([Constant(0.1), large])
     predictor = Predictor(backend, batch_size=3)
-    taken = MemoryBudget.of_process(predictor, [0], ReadingConfig()).taken_gb
+    taken = MemoryBudget.of_process([(predictor, 0)], ReadingConfig()).taken_gb
     expected = case_memory.network_bytes(large.spec, 1, 3, is_exported=True)
     assert taken == expected / 1e9
     assert expected > case_memory.network_bytes(large.spec, 1, 3)
@@ -84,7 +84,7 @@ def test_every_exported_network_counts(monkeypatch):
     exported = Constant(0.1, base_channels=4, is_exported=True)
     large = Constant(0.2, base_channels=64)
     backend = EnsembleBackend([exported, Constant(0.3), large, exported])
-    taken = MemoryBudget.of_process(Predictor(backend), [0], ReadingConfig()).taken_gb
+    taken = MemoryBudget.of_process([(Predictor(backend), 0)], ReadingConfig()).taken_gb
     one = case_memory.network_bytes(exported.spec, 0, 1, is_exported=True)
     other = case_memory.network_bytes(large.spec, 0, 1)
     assert taken == pytest.approx((2 * one + other) / 1e9)

@@ -148,11 +148,11 @@ def test_program_and_network_count(monkeypatch):
     monkeypatch.setattr(machine, "memory_bytes", lambda: 12 * 10**9)
     predictor = Predictor(Bright(), batch_size=3)
     network = case_memory.network_bytes(Bright.spec, 0, 3)
-    budget = MemoryBudget.of_process(predictor, [0], ReadingConfig(max_memory_gb=3))
+    budget = MemoryBudget.of_process([(predictor, 0)], ReadingConfig(max_memory_gb=3))
     assert budget.remaining_gb == pytest.approx(1 - network / 1e9)
     assert budget.of_scans(ReadingConfig()).max_memory_gb == budget.remaining_gb
     # Half of the machine's memory.
-    assert MemoryBudget.of_process(predictor, [0], ReadingConfig()).limit_gb == 6
+    assert MemoryBudget.of_process([(predictor, 0)], ReadingConfig()).limit_gb == 6
     assert MemoryBudget(1, 2).remaining_gb == 0
 
 
@@ -165,11 +165,26 @@ def test_an_exported_graph_leaves_less_memory():
 
     reading = ReadingConfig(max_memory_gb=1000)
     folder, exported = (
-        MemoryBudget.of_process(Predictor(backend), [0], reading).taken_gb
+        MemoryBudget.of_process([(Predictor(backend), 0)], reading).taken_gb
         for backend in (Folder(), Exported())
     )
     network = case_memory.network_bytes(Folder.spec, 0, 1) / 1e9
     assert exported - folder > 1.5 * network
+
+
+def test_the_exported_networks_of_all_domains_count(monkeypatch):
+    """A network of a model folder, in contrast, frees its memory for the next one."""
+    monkeypatch.setattr(machine, "resident_bytes", lambda: 0)
+
+    class Exported(Bright):
+        is_exported = True
+
+    reading = ReadingConfig(max_memory_gb=1000)
+    network = case_memory.network_bytes(Bright.spec, 0, 1) / 1e9
+    for kind, number in ((Bright, 1), (Exported, 3)):
+        networks = [(Predictor(kind()), 0) for _ in range(3)]
+        taken = MemoryBudget.of_process(networks, reading).taken_gb
+        assert taken == pytest.approx(number * network)
 
 
 def test_resident_memory_is_known_on_linux(monkeypatch, tmp_path):

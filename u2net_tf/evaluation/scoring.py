@@ -128,7 +128,7 @@ def score_domain(
             jobs[case].outputs.require_unedited()
     require_writable(path for case in pending for path in jobs[case].outputs.all_paths)
     skipped: dict[str, InputError] = {}
-    budget = MemoryBudget.of_process(predictor, [index], reading)
+    budget = MemoryBudget.of_process([(predictor, index)], reading)
     reading = budget.of_scans(reading)
     reading = budget.of_workers(reading, _needs(domain, pending))
     # None of these refers to the predictor, since another process may read.

@@ -243,12 +243,8 @@ class _WorkList:
 
 
 def _budget(chosen: Sequence[Organ], reading: ReadingConfig) -> MemoryBudget:
-    """Returns the budget left by the domain whose network takes the most memory."""
-    budgets = [
-        MemoryBudget.of_process(organ.predictor, [organ.index], reading)
-        for organ in chosen
-    ]
-    return max(budgets, key=lambda budget: budget.taken_gb)
+    networks = [(organ.predictor, organ.index) for organ in chosen]
+    return MemoryBudget.of_process(networks, reading)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,17 +79,15 @@ class MemoryBudget:
 
     @classmethod
     def of_process(
-        cls, predictor: Predictor, indices: Sequence[int], reading: ReadingConfig
+        cls, networks: Sequence[tuple[Predictor, int]], reading: ReadingConfig
     ) -> MemoryBudget:
-        """Returns the budget that the process and its network leave.
+        """Returns the budget that the process and its networks leave.
 
         Args:
-          predictor: the model.
-          indices: indices of the domains that are predicted.
+          networks: the model and the index of each domain that is predicted.
           reading: settings with the limit.
         """
-        network = max(_network_bytes(predictor, index) for index in indices)
-        taken = machine.resident_bytes() + network
+        taken = machine.resident_bytes() + _network_bytes(networks)
         return cls(limit_gb(reading.max_memory_gb), taken / _GB)
 
     @property
@@ -144,21 +142,22 @@ class MemoryBudget:
             ) from None
 
 
-def _network_bytes(predictor: Predictor, index: int) -> float:
-    """Estimates the bytes of the network of a domain, or of those of an ensemble."""
-    backend, name = predictor.backend, predictor.spec.plan.names[index]
-    members = backend.members if isinstance(backend, EnsembleBackend) else [backend]
+def _network_bytes(networks: Sequence[tuple[Predictor, int]]) -> float:
+    """Estimates the bytes of networks, including those of ensembles."""
     exported, others = 0.0, 0.0
-    for each in members:
-        number = case_memory.network_bytes(
-            each.spec,
-            each.spec.plan.index(name),
-            predictor.batch_size,
-            is_exported=each.is_exported,
-        )
-        if each.is_exported:
-            # OpenVINO and ONNX Runtime keep the memory while the others compute.
-            exported += number
-        else:
-            others = max(others, number)
+    for predictor, index in networks:
+        backend, name = predictor.backend, predictor.spec.plan.names[index]
+        members = backend.members if isinstance(backend, EnsembleBackend) else [backend]
+        for each in members:
+            number = case_memory.network_bytes(
+                each.spec,
+                each.spec.plan.index(name),
+                predictor.batch_size,
+                is_exported=each.is_exported,
+            )
+            if each.is_exported:
+                # OpenVINO and ONNX Runtime keep the memory while others compute.
+                exported += number
+            else:
+                others = max(others, number)
     return exported + others
