@@ -397,6 +397,17 @@ def test_a_list_of_models_is_an_ensemble(model_file, tmp_path):
     assert len(model._model.predictor(ONE).backend.members) == 2
 
 
+def test_load_accepts_the_models_of_a_glob(model_file, tmp_path):
+    """An iterator, which can be read only once."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.u2net").write_bytes(model_file.read_bytes())
+    model = u2net_tf.load(tmp_path.glob("*.u2net"))
+    assert model.domains == u2net_tf.load(model_file).domains
+    assert sorted(model.path.split(", ")) == [
+        str(tmp_path / f"{name}.u2net") for name in ("one", "two")
+    ]
+
+
 def test_defaults_of_load_are_those_of_the_command():
     parameters = inspect.signature(u2net_tf.load).parameters
     defaults = {

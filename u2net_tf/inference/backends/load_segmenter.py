@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pydantic
@@ -17,7 +17,7 @@ from u2net_tf.models.trained import find_trained
 
 
 def load(
-    path: str | os.PathLike | Sequence[str | os.PathLike],
+    path: str | os.PathLike | Iterable[str | os.PathLike],
     *,
     runtime: Runtime = "auto",
     overlap: float = 0.5,
