@@ -19,7 +19,8 @@ from u2net_tf.plan.preprocessing import (
 from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.visualization import thumbnails
 from u2net_tf.volumes import case as case_checks
-from u2net_tf.volumes import crop_and_resample, images, intensities
+from u2net_tf.volumes import images, intensities
+from u2net_tf.volumes.boxes import Box
 from u2net_tf.volumes.cropped_foreground import describe_cropped_foreground
 from u2net_tf.volumes.grid import Volume, header_problem, reorient_to
 
@@ -215,16 +216,14 @@ def examine_case(job: SurveyJob) -> CaseFacts:
     )
 
 
-def _default_crop(facts: Mapping[str, Any]) -> crop_and_resample.Box:
+def _default_crop(facts: Mapping[str, Any]) -> Box:
     """Returns the crop of a conversion with default settings."""
     return measurements.box_with_margin(
         facts["box_start"], facts["box_shape"], facts["shape"], DEFAULTS.margin_voxels
     )
 
 
-def _contrast_faults(
-    image: Volume, crop: crop_and_resample.Box, job: SurveyJob
-) -> list[Fault]:
+def _contrast_faults(image: Volume, crop: Box, job: SurveyJob) -> list[Fault]:
     """Returns the fault for which a conversion with default settings would fail."""
     try:
         intensities.require_contrast(

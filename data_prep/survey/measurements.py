@@ -11,6 +11,7 @@ import numpy as np
 from u2net_tf.plan.preprocessing import FOREGROUND_PERCENTILES, IntensityStatistics
 from u2net_tf.volumes import case as case_checks
 from u2net_tf.volumes import components, crop_and_resample
+from u2net_tf.volumes.boxes import Box, add_margin
 from u2net_tf.volumes.grid import Volume
 
 # Percentiles of the intensities of a scan.
@@ -41,8 +42,8 @@ def measure_image(image: Volume) -> dict[str, Any]:
 
 def box_with_margin(
     start: Sequence[int], shape: Sequence[int], bounds: Sequence[int], margin: int
-) -> crop_and_resample.Box:
-    """Widens the bounding box of an image, as `crop_and_resample.nonzero_box` does.
+) -> Box:
+    """Returns the bounding box of an image with a margin, from its recorded facts.
 
     Args:
       start: first voxel of the box without a margin.
@@ -50,11 +51,8 @@ def box_with_margin(
       bounds: shape of the image.
       margin: voxels to add on every side, within the bounds.
     """
-    z, y, x = (
-        slice(max(first - margin, 0), min(first + size + margin, length))
-        for first, size, length in zip(start, shape, bounds, strict=True)
-    )
-    return z, y, x
+    z, y, x = (slice(a, a + b) for a, b in zip(start, shape, strict=True))
+    return add_margin((z, y, x), margin, bounds)
 
 
 def measure_labels(

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
+from u2net_tf.volumes.boxes import bounding_box
+
 _PERCENTILE = 95
 
 
@@ -58,7 +60,8 @@ def surface_scores(
         if not all(sizes):
             found.append(SurfaceScore(math.nan, 0.0 if any(sizes) else math.nan))
             continue
-        box = _bounding_box(masks[0] | masks[1])
+        box = bounding_box(masks[0] | masks[1])
+        assert box is not None  # neither mask is empty
         surfaces = [_surface(mask[box]) for mask in masks]
         del masks
         # A distance equal to the tolerance may exceed it by the rounding errors of
@@ -77,15 +80,6 @@ def surface_scores(
             )
         )
     return found
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(inside[0], inside[-1] + 1))
-    return tuple(box)
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:

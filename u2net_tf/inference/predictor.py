@@ -17,10 +17,11 @@ from u2net_tf.errors import InputError
 from u2net_tf.inference.backend import Backend
 from u2net_tf.inference.mirroring import MirroredBackend
 from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
-from u2net_tf.inference.windows import Box, count_windows, predict_volume
+from u2net_tf.inference.windows import count_windows, predict_volume
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
+from u2net_tf.volumes.boxes import Box
 from u2net_tf.volumes.components import clean_labels
 from u2net_tf.volumes.crop_and_resample import ResampledCrop
 from u2net_tf.volumes.dicom_folder import list_dicom_files
@@ -200,8 +201,7 @@ class Predictor:
           max_memory_gb: see `memory.require_memory`.
 
         Raises:
-          InputError: if the image is constant between its percentiles, or does not fit
-            into the memory.
+          InputError: if the image is constant between its percentiles or too large.
         """
         scan = prepare_scan(
             image,

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from u2net_tf.progress import Progress, silent
+from u2net_tf.volumes.boxes import Box
 
-Box = tuple[slice, slice, slice]
 PredictFunction = Callable[[np.ndarray], np.ndarray]
 # A window, and whether it is empty.
 Window = tuple[Box, bool]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
+from u2net_tf.volumes.boxes import Box, bounding_box
+
 
 def component_sizes(mask: np.ndarray) -> np.ndarray:
     """Returns the sizes of a mask's 26-connected components, in voxels, descending."""
@@ -55,15 +57,12 @@ def clean_labels(
     return cleaned
 
 
-def _components(mask: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """Returns components numbered by descending size, and the mask's bounding box."""
-    box = tuple(
-        slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 1)
-        for hits in (
-            np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-            for axis in range(3)
-        )
-    )
+def _components(mask: np.ndarray) -> tuple[np.ndarray, Box]:
+    """Returns components numbered by descending size, and the mask's bounding box.
+
+    The box of an empty mask is its first voxel.
+    """
+    box = bounding_box(mask) or (slice(0, 1), slice(0, 1), slice(0, 1))
     image = sitk.GetImageFromArray(mask[box].astype(np.uint8))
     components = sitk.ConnectedComponent(image, True)
     ordered = sitk.RelabelComponent(components, sortByObjectSize=True)

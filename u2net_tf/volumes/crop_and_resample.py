@@ -24,11 +24,11 @@ from u2net_tf.interpolation import spline
 from u2net_tf.interpolation.resample import resample
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import intensities
+from u2net_tf.volumes.boxes import Box, add_margin, bounding_box
 from u2net_tf.volumes.grid import Volume
 from u2net_tf.volumes.memory import require_memory
 
 Shape = tuple[int, int, int]
-Box = tuple[slice, slice, slice]
 
 # Voxels along an axis after resampling; far fewer fit into memory.
 _MAX_VOXELS = 1e9
@@ -81,17 +81,12 @@ def nonzero_box(image: np.ndarray, *, margin_voxels: int) -> tuple[Shape, Shape]
     Raises:
       InputError: if every voxel is zero.
     """
-    extents = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        hits = np.flatnonzero(np.any(image, axis=others))
-        if hits.size == 0:
-            raise InputError("image", expected="non-zero voxels", received="zeros only")
-        first = max(int(hits[0]) - margin_voxels, 0)
-        last = min(int(hits[-1]) + margin_voxels, image.shape[axis] - 1)
-        extents.append((first, last - first + 1))
-    (z, depth), (y, height), (x, width) = extents
-    return (z, y, x), (depth, height, width)
+    box = bounding_box(image)
+    if box is None:
+        raise InputError("image", expected="non-zero voxels", received="zeros only")
+    z, y, x = add_margin(box, margin_voxels, image.shape)
+    shape = (z.stop - z.start, y.stop - y.start, x.stop - x.start)
+    return (z.start, y.start, x.start), shape
 
 
 def resampled_shape(

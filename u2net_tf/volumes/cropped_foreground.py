@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes.crop_and_resample import Box
+from u2net_tf.volumes.boxes import Box
 
 
 def describe_cropped_foreground(
