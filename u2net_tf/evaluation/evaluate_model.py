@@ -150,10 +150,8 @@ def _score(
     for folder, member in zip(folders, members, strict=True):
         scored.checkpoints[folder] = member.checkpoint
         scored.hashes[folder] = checkpoint_hash(member.checkpoint)
+    predictor = ensemble.combine(members, config.windows, progress=progress)
     for domain, of_domain in cases.items():
-        predictor = ensemble.combine(
-            folders, members, domain.name, config.windows, progress=progress
-        )
         scored.depths[domain.name] = predictor.spec.depth
         found = scoring.score_domain(
             predictor,

@@ -56,9 +56,7 @@ class EnsembleBackend:
 
 
 def combine(
-    paths: Sequence[str | os.PathLike],
     predictors: Sequence[Predictor],
-    name: str,
     settings: WindowConfig,
     *,
     progress: Progress = silent,
@@ -66,20 +64,13 @@ def combine(
     """Returns the predictor of an ensemble, or the only one.
 
     Args:
-      paths: paths of the models.
-      predictors: their predictors, at least one, made with the same settings.
-      name: the domain to predict.
+      predictors: those of the models, at least one, made with the same settings. Only
+        domains that pass `require_same_domain` can be predicted.
       settings: the windows.
       progress: shows the progress over the windows of a volume.
-
-    Raises:
-      InputError: see `require_same_domain`.
     """
     if len(predictors) == 1:
         return predictors[0]
-    require_same_domain(
-        paths, [each.plan.domains[each.plan.index(name)] for each in predictors]
-    )
     backend = EnsembleBackend([each.backend for each in predictors])
     # The members mirror the windows if requested.
     once = settings.model_copy(update={"test_time_mirroring": False})

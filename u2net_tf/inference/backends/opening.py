@@ -105,7 +105,10 @@ def open_ensemble(
 
     def load(name: str) -> Predictor:
         predictors = [model.predictor(name) for model in models]
-        return ensemble.combine(paths, predictors, name, settings, progress=progress)
+        ensemble.require_same_domain(
+            paths, [each.plan.domains[each.plan.index(name)] for each in predictors]
+        )
+        return ensemble.combine(predictors, settings, progress=progress)
 
     return OpenedModel(", ".join(map(str, paths)), " and ".join(used), domains, load)
 
