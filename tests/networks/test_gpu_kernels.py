@@ -35,7 +35,11 @@ STEPS = [
     (variant, implementation, device, precision)
     for precision in ("float32", "mixed_bfloat16", "mixed_float16")
     for variant in VARIANTS
-    for implementation, device in ((None, "GPU"), ("xla_module", "XLA_GPU_JIT"))
+    for implementation, device in (
+        (None, "GPU"),
+        ("xla_module", "XLA_GPU_JIT"),
+        ("triton", "XLA_GPU_JIT"),
+    )
 ]
 STEPS.append((VARIANTS[0], None, "XLA_GPU_JIT", "float32"))
 

@@ -154,21 +154,22 @@ def test_writes_the_module_that_training_compiles(tmp_path):
         *SMALL,
         "--part=step",
         "--implementation=xla_module",
-        "--implementation=padded_sums_sub_voxel",
+        "--implementation=triton",
         "--gradient_checkpointing=none",
         "--gradient_checkpointing=blocks",
         "--nocompare",
     )
     assert done.returncode == 0, done.stderr
-    sizes = [
-        len(gzip.decompress((tmp_path / name / "module.hlo.gz").read_bytes()))
-        for name in (
-            "step-1x8x8x8-float32-xla_module",
-            "step-1x8x8x8-float32-xla_module-blocks",
-            "step-1x8x8x8-float32-padded_sums_sub_voxel",
+    for name in ("xla_module", "triton"):
+        plain, checkpointed = (
+            gzip.decompress((folder / "module.hlo.gz").read_bytes())
+            for folder in (
+                tmp_path / f"step-1x8x8x8-float32-{name}",
+                tmp_path / f"step-1x8x8x8-float32-{name}-blocks",
+            )
         )
-    ]
-    assert sizes[1] > 1.1 * sizes[0]
+        assert len(checkpointed) > 1.1 * len(plain)
+        assert (b"gpu.triton" in plain) == (name == "triton")
 
 
 @pytest.fixture(scope="module")
@@ -226,15 +227,30 @@ def test_a_module_is_compiled_without_a_gpu(modules, python_with_jax, tmp_path):
     ).strip()
     packages = [f"jax-cuda12-{part}=={version}" for part in ("plugin", "pjrt")]
     subprocess.run([*pip, *packages], check=True)
-    name, output = "forward-1x8x8x8-float32-xla", tmp_path / "plan.json"
+    names = ["forward-1x8x8x8-float32-xla", "step-1x8x8x8-bfloat16-triton"]
+    done = python(
+        "-m",
+        "tools.bench.hlo.emit",
+        f"--output_dir={modules}",
+        *SMALL,
+        "--part=step",
+        "--precision=bfloat16",
+        "--implementation=triton",
+    )
+    assert done.returncode == 0, done.stderr
+    output = tmp_path / "plan.json"
     command = ["-m", "tools.bench.hlo.plan", f"--modules_dir={modules}"]
+    requested = [f"--module={name}" for name in names]
     subprocess.run(
-        [python_with_jax, *command, f"--module={name}", f"--output={output}"],
+        [python_with_jax, *command, *requested, f"--output={output}"],
         cwd=TOOLS.parents[1],
         check=True,
     )
-    (row,) = json.loads(output.read_text())
-    assert row["module"] == name
+    row, triton = json.loads(output.read_text())
+    assert [row["module"], triton["module"]] == names
+    # Three kernels for each depthwise convolution of a step.
+    num_kernels, _ = triton["kernels"]["__gpu$xla.gpu.triton"]
+    assert num_kernels > 10
     # At least the image of 8 × 8 × 8 voxels and its logits of two classes.
     assert row["argument_bytes"] > 4 * 8**3
     assert row["working_bytes"] > 0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy
+import triton_interpreter
 
 from u2net_tf.config.training import TrainConfig
 from u2net_tf.errors import InputError
@@ -17,6 +18,7 @@ from u2net_tf.models.build import build_network
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
 from u2net_tf.networks.gradient_checkpointing import call_checkpointed
+from u2net_tf.networks.ops.implementations.triton import operations
 from u2net_tf.plan.domains import Plan
 from u2net_tf.training import runs, strategy
 from u2net_tf.training.step import Trainer
@@ -122,6 +124,7 @@ import numpy as np
 import tensorflow as tf
 from u2net_tf.networks import ops
 from u2net_tf.networks.gradient_checkpointing import call_checkpointed
+from u2net_tf.networks.ops.implementations.triton import operations
 
 weights = tf.constant(np.eye(4))
 
@@ -309,3 +312,114 @@ class TestSetting:
         config = make_config(tmp_path)
         assert isinstance(config, TrainConfig)
         assert config.compute.jit_compile == "auto"
+
+
+class TestTritonKernels:
+    """Which implementation of the operations a compiled step uses."""
+
+    @pytest.fixture
+    def reason(self, monkeypatch):
+        """Simulates why the kernels cannot be used, None if they can; counts GPUs."""
+
+        def pretend(reason, num_gpus=1):
+            gpus = [tf.config.LogicalDevice(f"GPU:{i}", "GPU") for i in range(num_gpus)]
+            monkeypatch.setattr(
+                strategy.tf.config, "list_logical_devices", lambda kind: gpus
+            )
+            monkeypatch.setattr(strategy, "reason_unavailable", lambda: reason)
+
+        return pretend
+
+    @pytest.mark.parametrize(
+        ("triton_kernels", "jit_compile", "reason_found", "expected"),
+        [
+            ("auto", True, None, "triton"),
+            ("auto", True, "they fail", None),
+            ("auto", False, None, None),
+            ("true", True, None, "triton"),
+            ("false", True, None, None),
+            ("false", False, None, None),
+        ],
+    )
+    def test_decides(self, reason, triton_kernels, jit_compile, reason_found, expected):
+        reason(reason_found)
+        found = strategy.module_implementation(triton_kernels, jit_compile=jit_compile)
+        assert found == expected
+
+    @pytest.mark.parametrize(
+        ("jit_compile", "received"),
+        [(True, "they fail"), (False, "XLA does not compile the steps")],
+    )
+    def test_required_but_impossible(self, reason, jit_compile, received):
+        reason("they fail")
+        message = f"`triton_kernels`: expected auto or false, .*true, but {received}"
+        with pytest.raises(InputError, match=message):
+            strategy.module_implementation("true", jit_compile=jit_compile)
+
+    @pytest.mark.parametrize("num_gpus", [0, 1])
+    def test_a_gpu_without_them_is_reported(self, reason, num_gpus, caplog):
+        reason("they fail", num_gpus)
+        strategy.module_implementation("auto", jit_compile=True)
+        assert ("Triton kernels are not used" in caplog.text) == (num_gpus == 1)
+        assert ("they fail" in caplog.text) == (num_gpus == 1)
+
+    @pytest.mark.usefixtures("toy_network", "shared_input")
+    @pytest.mark.parametrize("triton_kernels", ["auto", "false"])
+    def test_reaches_the_trainer(
+        self, make_config, tmp_path, triton_kernels, reason, monkeypatch
+    ):
+        made = []
+
+        def trainer(*arguments, **options):
+            made.append(options["implementation"])
+            changed = {"jit_compile": False, "implementation": None}
+            return Trainer(*arguments, **options | changed)
+
+        monkeypatch.setattr(runs, "Trainer", trainer)
+        monkeypatch.setattr(strategy, "reason_unavailable", lambda: None)
+        options = {"jit_compile": "true", "triton_kernels": triton_kernels}
+        with toy.eager_steps():
+            runs.train(make_config(tmp_path, **options, steps_per_epoch=1))
+        assert made == [{"auto": "triton", "false": None}[triton_kernels]]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "precision", "options"),
+    [
+        ("separable", "float32", {}),
+        pytest.param(
+            "parallel",
+            "mixed_float16",
+            {"gradient_checkpointing": "blocks"},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_steps_with_triton_kernels(monkeypatch, adapter, precision, options):
+    """An interpreter runs the kernels, and TensorFlow the other operations."""
+    monkeypatch.setattr(operations, "launch", triton_interpreter.launch)
+    batch = toy.draw_batch(toy.PLAN.domains[0])
+    losses = []
+    for implementation in ("triton", "plain"):
+        trainer = real_trainer(
+            adapter,
+            precision,
+            toy.PLAN,
+            jit_compile=False,
+            implementation=implementation,
+            **options,
+        )
+        losses.append([trainer.step(0, batch) for _ in range(2)])
+        types = {node.op for node in trainer_nodes(trainer, batch)}
+        assert ("PyFunc" in types) == (implementation == "triton")
+    tolerance = 1e-4 if precision == "float32" else 0.05
+    np.testing.assert_allclose(*losses, rtol=tolerance)
+
+
+def trainer_nodes(trainer, batch):
+    """Returns the operations of the step of domain 0."""
+    step = trainer._steps[0]
+    arguments = trainer.state(0), batch["image"], batch["labels"]
+    definition = step.get_concrete_function(*arguments).graph.as_graph_def()
+    bodies = [definition.node, *(each.node_def for each in definition.library.function)]
+    return [node for body in bodies for node in body]

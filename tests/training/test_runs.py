@@ -169,6 +169,7 @@ class TestModel:
                 "detach_focal_factor": True,
                 "strategy": tf.distribute.get_strategy(),
                 "jit_compile": False,
+                "implementation": None,
                 "head_weights": None,
                 "gate_loss": NO_GATES,
                 "seed": 3,

@@ -37,3 +37,9 @@ class ComputeConfig(Config):
         "Compilation takes minutes; steps become faster on a GPU and much slower on a "
         "CPU. auto compiles only on a single GPU.",
     )
+    triton_kernels: Literal["auto", "true", "false"] = Field(
+        "auto",
+        description="Compute depthwise convolutions with Triton kernels where XLA "
+        "compiles the entire training step for a GPU, which is faster. auto first "
+        "tries a small convolution, and does without them if that fails.",
+    )

@@ -30,7 +30,11 @@ from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequests
-from u2net_tf.training.strategy import compiles_steps, make_strategy
+from u2net_tf.training.strategy import (
+    compiles_steps,
+    make_strategy,
+    module_implementation,
+)
 from u2net_tf.training.training_data import (
     check_sizes,
     load_training_data,
@@ -112,11 +116,16 @@ def trainer_options(
     """Returns the arguments of `Trainer` that loss, optimizer and devices determine.
 
     Raises:
-      InputError: see `compiles_steps`.
+      InputError: see `compiles_steps` and `module_implementation`.
     """
+    compute = config.compute
+    jit_compile = compiles_steps(compute.jit_compile, strategy)
     return {
         "strategy": strategy,
-        "jit_compile": compiles_steps(config.compute.jit_compile, strategy),
+        "jit_compile": jit_compile,
+        "implementation": module_implementation(
+            compute.triton_kernels, jit_compile=jit_compile
+        ),
         "learning_rate": config.optimizer.learning_rate,
         "weight_decay": config.optimizer.weight_decay,
         "detach_focal_factor": config.loss.detach_focal_factor,

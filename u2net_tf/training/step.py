@@ -50,8 +50,10 @@ class Trainer:
       domains: indices of the domains to train, in the order of their turns; all if
         None. The variables of other domains do not change.
       train_shared: whether to train the shared variables; False when a domain is added.
-      jit_compile: whether XLA compiles each step as one module, with the implementation
-        "xla_module". Not possible with several replicas.
+      jit_compile: whether XLA compiles each step as one module. Not possible with
+        several replicas.
+      implementation: implementation of the operations, see `ops.use_implementation`. If
+        None, "xla_module" with `jit_compile`, otherwise the current one.
 
     Raises:
       ValueError: if `jit_compile` is set and there are several replicas.
@@ -73,6 +75,7 @@ class Trainer:
         domains: Sequence[int] | None = None,
         train_shared: bool = True,
         jit_compile: bool = False,
+        implementation: str | None = None,
     ):
         self.network = network
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -114,7 +117,8 @@ class Trainer:
             for domain, optimizer in self.domain_optimizers.items()
         }
         traced_domains = domains_sharing_a_trace(network, self._states)
-        implementation = "xla_module" if jit_compile else None
+        if jit_compile:
+            implementation = implementation or "xla_module"
         self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
             each: self.step_function(
                 each, jit_compile=jit_compile, implementation=implementation

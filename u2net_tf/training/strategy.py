@@ -1,4 +1,4 @@
-"""The distribution strategy of a run, and whether XLA compiles its steps.
+"""The distribution strategy of a run, and how XLA compiles its steps.
 
 The strategy is created before anything else in TensorFlow uses a device: a strategy for
 several machines cannot be created later.
@@ -12,6 +12,9 @@ import tensorflow as tf
 from absl import logging
 
 from u2net_tf.errors import InputError
+from u2net_tf.networks.ops.implementations.triton.availability import (
+    reason_unavailable,
+)
 from u2net_tf.wording import quantity
 
 
@@ -63,3 +66,33 @@ def compiles_steps(jit_compile: str, strategy: tf.distribute.Strategy) -> bool:
             )
         return gpu_of(strategy) is not None
     return jit_compile == "true"
+
+
+def module_implementation(triton_kernels: str, *, jit_compile: bool) -> str | None:
+    """Returns the implementation of the operations of a compiled step.
+
+    Args:
+      triton_kernels: "auto", "true" or "false".
+      jit_compile: whether XLA compiles a step as one module.
+
+    Returns:
+      "triton", or None for the default of `Trainer`.
+
+    Raises:
+      InputError: if `triton_kernels` is "true" and the kernels cannot be used.
+    """
+    if triton_kernels == "false" or (triton_kernels == "auto" and not jit_compile):
+        return None
+    reason = reason_unavailable() if jit_compile else "XLA does not compile the steps"
+    if reason is None:
+        return "triton"
+    if triton_kernels == "true":
+        raise InputError(
+            "`triton_kernels`",
+            expected="auto or false, unless XLA compiles steps for a GPU that runs "
+            "Triton kernels",
+            received=f"true, but {reason}",
+        )
+    if tf.config.list_logical_devices("GPU"):
+        logging.warning("Triton kernels are not used, steps are slower: %s", reason)
+    return None

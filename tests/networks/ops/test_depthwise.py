@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import triton_interpreter
 from arrays import (
     EVERY_IMPLEMENTATION,
     FOR_TRAINING,
@@ -18,6 +19,7 @@ from arrays import (
 
 from u2net_tf.networks import ops
 from u2net_tf.networks.ops.implementations import xla
+from u2net_tf.networks.ops.implementations.triton import operations
 
 # Shapes of inputs and kernel. Up to four samples and more take different paths, as do
 # depth taps that only see padding.
@@ -268,7 +270,8 @@ def test_second_derivatives_with_upsampling(repeated_map, execution):
     assert_all_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
-def test_float32_is_as_exact_as_the_plain_implementation():
+def test_float32_is_as_exact_as_the_plain_implementation(monkeypatch):
+    monkeypatch.setattr(operations, "launch", triton_interpreter.launch)
     shape = (2, 32, 32, 32, 8)
     tensors = [tensor.astype(np.float32) for tensor in draw_tensors(shape, (3, 3, 3))]
     upstream = draw(shape, 3, np.float32)
@@ -288,7 +291,8 @@ def test_float32_is_as_exact_as_the_plain_implementation():
         found[implementation] = errors([outputs, *gradients], [exact, *exact_gradients])
     lengths = [float(tf.norm(tensor)) for tensor in [exact, *exact_gradients]]
     allowed = 1.5 * np.array(found["plain"]) + 1e-8 * np.array(lengths)
-    assert np.all(found["xla"] <= allowed), (found, lengths)
+    for implementation in ("xla", "triton"):
+        assert np.all(found[implementation] <= allowed), (found, lengths)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class TestUseImplementation:
         assert not has_xla(graph)
 
 
-NAMES = ("xla", "plain", "xla_module", "export")
+NAMES = ("xla", "plain", "xla_module", "triton", "export")
 
 
 def test_check_implementation():
@@ -160,7 +160,6 @@ def test_every_operation_has_a_call():
             {
                 "conv3d",
                 "conv3d_concatenated",
-                "depthwise_kernel_gradient",
                 "wait_for",
                 "invert_permutation",
                 "max_pool",
@@ -174,6 +173,20 @@ def test_every_operation_has_a_call():
             {
                 "repeat",
                 "sum_pool",
+                "max_pool",
+                "gather_groups",
+                "upsample_linear",
+            },
+        ),
+        (
+            "triton",
+            "xla_module",
+            {
+                "repeat",
+                "sum_pool",
+                "instance_norm",
+                "wait_for",
+                "invert_permutation",
                 "max_pool",
                 "gather_groups",
                 "upsample_linear",

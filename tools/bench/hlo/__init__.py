@@ -3,5 +3,4 @@
 `emit` writes the modules, `run` executes them on the other machine, `torch_step`
 measures PyTorch there, and `profile` reads the traces of `run`. `plan` compiles modules
 for an H200 without one, and `ways` compares implementations of single operations.
-`candidates` has implementations to measure in complete steps.
 """

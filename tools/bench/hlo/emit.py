@@ -32,9 +32,7 @@ PRECISIONS = {
     "float32": "float32",
     "bfloat16": "mixed_bfloat16",
 }
-IMPLEMENTATIONS = ("xla", "plain", "xla_module")
-# Those of `tools.bench.hlo.candidates`, which imports TensorFlow.
-CANDIDATES = ("padded", "sums", "sub_voxel", "padded_sums", "padded_sums_sub_voxel")
+IMPLEMENTATIONS = ("xla", "plain", "xla_module", "triton")
 # Stride along each axis of the logits that are written for comparison.
 LOGIT_STRIDE = 8
 # Inputs that are not variables, in the order of the arguments.
@@ -52,7 +50,7 @@ class Module:
         part: one of `PARTS`.
         setting: architecture and size.
         precision: one of `PRECISIONS`.
-        implementation: one of `IMPLEMENTATIONS` or `CANDIDATES`.
+        implementation: one of `IMPLEMENTATIONS`. Those of "triton" run on a GPU only.
         gradient_checkpointing: gradient checkpointing of the network. With "xla" and
             "plain", XLA eliminates the recomputation.
         tensor_float_32: whether float32 products may round their factors.
@@ -108,7 +106,7 @@ def write(module: Module, folder: pathlib.Path, *, compare: bool) -> int:
     machine.import_tensorflow()
     import tensorflow as tf
 
-    from tools.bench.hlo.candidates import use_candidate
+    from u2net_tf.networks import ops
 
     tf.config.experimental.enable_tensor_float_32_execution(module.tensor_float_32)
     network = build_ours(
@@ -116,12 +114,13 @@ def write(module: Module, folder: pathlib.Path, *, compare: bool) -> int:
         dtype=PRECISIONS[module.precision],
         gradient_checkpointing=module.gradient_checkpointing,
     )
-    with use_candidate(module.implementation):
+    with ops.use_implementation(module.implementation):
         traced = (_step if module.part == "step" else _forward)(module, network)
         names, arrays = _inputs(traced)
         compiler_ir = traced.function.experimental_get_compiler_ir(*traced.arguments)
         serialized = _portable(compiler_ir(stage="hlo_serialized"))
-        results = traced.results() if compare else {}
+    # With the default implementation, since "triton" does not run on a CPU.
+    results = traced.results() if compare else {}
     target = folder / module.name
     batch = _batch_file(module.setting)
     _write_arrays(folder / batch, {k: v for k, v in arrays.items() if k in BATCH})
@@ -258,10 +257,9 @@ def define_flags() -> None:
     flags.DEFINE_multi_enum(
         "implementation",
         ["xla"],
-        IMPLEMENTATIONS + CANDIDATES,
-        "Implementation of the operations; may be repeated. Training uses xla_module "
-        "when it compiles a step as one module; the names after it are candidates that "
-        "replace some of its operations.",
+        IMPLEMENTATIONS,
+        "Implementation of the operations; may be repeated. Training that compiles a "
+        "step as one module uses triton or, where that cannot run, xla_module.",
     )
     flags.DEFINE_multi_enum(
         "gradient_checkpointing",

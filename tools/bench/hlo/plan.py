@@ -31,6 +31,7 @@ from tools.bench.hlo.run import (
     read_computation,
     requested_modules,
     require_flags_only,
+    to_stablehlo,
 )
 
 # The card as XLA describes it.
@@ -95,9 +96,8 @@ def compile_module(folder: pathlib.Path) -> tuple[Any, str]:
         "cuda", "", target_config=H200, topology="1x1x1"
     )
     devices = tuple(topology._make_compile_only_devices())
-    proto = read_computation(folder).as_serialized_hlo_module_proto()
     with mlir.make_ir_context():
-        module = ir.Module.parse(xla_client._xla.mlir.hlo_to_stablehlo(proto))
+        module = ir.Module.parse(to_stablehlo(read_computation(folder)))
     executable = devices[0].client.compile(
         module, xla_client.DeviceList(devices[:1]), xla_client.CompileOptions()
     )

@@ -43,6 +43,31 @@ def read_computation(folder: pathlib.Path) -> Any:
     return xla_client.XlaComputation(serialized)
 
 
+def to_stablehlo(computation: Any) -> bytes:
+    """Returns the StableHLO module of a computation, as the compiler accepts it.
+
+    Conversion states a default tiling for the results of custom calls, which the
+    plugin for CUDA rejects.
+    """
+    from jax._src.interpreters import mlir
+    from jax._src.lib import xla_client
+    from jaxlib.mlir import ir
+
+    converted = xla_client._xla.mlir.hlo_to_stablehlo(
+        computation.as_serialized_hlo_module_proto()
+    )
+    with mlir.make_ir_context():
+        module = ir.Module.parse(converted)
+
+        def without_tilings(operation):
+            if "result_tilings" in operation.attributes:
+                del operation.attributes["result_tilings"]
+            return ir.WalkResult.ADVANCE
+
+        module.operation.walk(without_tilings)
+        return mlir.module_to_bytecode(module)
+
+
 class Executable:
     """A module compiled for the first device, with its inputs on that device.
 
@@ -62,9 +87,7 @@ class Executable:
         self.device = jax.devices()[0]
         started = time.perf_counter()
         self.executable = self.device.client.compile_and_load(
-            xla_client._xla.mlir.hlo_to_stablehlo(
-                computation.as_serialized_hlo_module_proto()
-            ),
+            to_stablehlo(computation),
             xla_client.DeviceList((self.device,)),
             xla_client.CompileOptions(),
         )

@@ -16,7 +16,6 @@ from u2net_tf.networks.ops.biases import sum_over_voxels
 from u2net_tf.networks.ops.custom_gradients import custom_gradient
 from u2net_tf.networks.ops.implementations import IMPLEMENTATIONS, check_implementation
 from u2net_tf.networks.ops.shapes import check_factors, check_rank_5
-from u2net_tf.networks.ops.upsampling import upsample_nearest
 
 
 def depthwise_conv3d(
@@ -72,10 +71,9 @@ def depthwise_conv3d(
         inputs: tf.Tensor, kernel: tf.Tensor, *biases: tf.Tensor
     ) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            upsampled = upsample_nearest(inputs, factors, implementation=implementation)
             return (
                 operations.depthwise_input_gradient(inputs, upstream, kernel, factors),
-                operations.depthwise_kernel_gradient(upsampled, upstream, kernel),
+                operations.depthwise_kernel_gradient(inputs, upstream, kernel, factors),
                 *(sum_over_voxels(upstream) for _ in biases),
             )
 

@@ -183,12 +183,14 @@ def depthwise_input_gradient(
 
 
 def depthwise_kernel_gradient(
-    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
+    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
 ) -> tf.Tensor:
-    """Computes the kernel gradient by 2D filter gradients."""
+    """Up-samples, and computes the kernel gradient by 2D filter gradients."""
+    if max(factors) > 1:
+        inputs = repeat(inputs, factors)
     if sums_in_float16(inputs.dtype):
         wide, wide_upstream = (tf.cast(t, tf.float32) for t in (inputs, upstream))
-        gradient = depthwise_kernel_gradient(wide, wide_upstream, kernel)
+        gradient = depthwise_kernel_gradient(wide, wide_upstream, kernel, (1, 1, 1))
         return tf.cast(gradient, inputs.dtype)
     num_taps, (num, depth) = kernel.shape[0], inputs.shape[:2]
     if num is not None and depth is not None and num <= _MAX_SAMPLES_UNSTACKED:

@@ -17,6 +17,7 @@ from u2net_tf.networks.ops.implementations import (
     xla,
     xla_module,
 )
+from u2net_tf.networks.ops.implementations.triton import operations as triton
 from u2net_tf.networks.ops.shapes import Factors
 
 
@@ -34,8 +35,7 @@ class Operations:
       depthwise_conv3d: inputs, kernel, bias or None, up-sampling factors -> outputs.
       depthwise_input_gradient: inputs of `depthwise_conv3d`, gradient of its outputs,
         kernel, factors -> gradient of the inputs.
-      depthwise_kernel_gradient: up-sampled inputs, gradient of the outputs, kernel ->
-        gradient of the kernel.
+      depthwise_kernel_gradient: likewise -> gradient of the kernel.
       repeat: inputs, factors -> every voxel repeated along D, H, W.
       sum_pool: gradient of the outputs of `repeat`, factors -> gradient of its inputs.
       instance_norm: inputs, scale, offset, list of residuals, epsilon, negative slope
@@ -59,7 +59,9 @@ class Operations:
     depthwise_input_gradient: Callable[
         [tf.Tensor, tf.Tensor, tf.Tensor, Factors], tf.Tensor
     ]
-    depthwise_kernel_gradient: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+    depthwise_kernel_gradient: Callable[
+        [tf.Tensor, tf.Tensor, tf.Tensor, Factors], tf.Tensor
+    ]
     repeat: Callable[[tf.Tensor, Factors], tf.Tensor]
     sum_pool: Callable[[tf.Tensor, Factors], tf.Tensor]
     instance_norm: Callable[
@@ -100,25 +102,36 @@ _XLA = dataclasses.replace(
     _PLAIN,
     depthwise_conv3d=xla.depthwise_conv3d,
     depthwise_input_gradient=xla.depthwise_input_gradient,
+    depthwise_kernel_gradient=xla.depthwise_kernel_gradient,
     repeat=xla.repeat,
     sum_pool=xla.sum_pool,
     instance_norm=xla.instance_norm,
+)
+_XLA_MODULE = dataclasses.replace(
+    _XLA,
+    conv3d=xla_module.conv3d,
+    conv3d_concatenated=functools.partial(xla_module.conv3d, strides=(1, 1, 1)),
+    depthwise_conv3d=xla_module.depthwise_conv3d,
+    depthwise_input_gradient=xla_module.depthwise_input_gradient,
+    depthwise_kernel_gradient=xla_module.depthwise_kernel_gradient,
+    instance_norm=xla_module.instance_norm,
+    wait_for=xla_module.wait_for,
+    invert_permutation=xla_module.invert_permutation,
 )
 # Each other implementation replaces some operations; the rest are the plain ones.
 IMPLEMENTATIONS: Mapping[str, Operations] = {
     "xla": _XLA,
     "plain": _PLAIN,
     # For functions that XLA compiles as one module.
-    "xla_module": dataclasses.replace(
-        _XLA,
-        conv3d=xla_module.conv3d,
-        conv3d_concatenated=functools.partial(xla_module.conv3d, strides=(1, 1, 1)),
-        depthwise_conv3d=xla_module.depthwise_conv3d,
-        depthwise_input_gradient=xla_module.depthwise_input_gradient,
-        depthwise_kernel_gradient=xla_module.depthwise_kernel_gradient,
-        instance_norm=xla_module.instance_norm,
-        wait_for=xla_module.wait_for,
-        invert_permutation=xla_module.invert_permutation,
+    "xla_module": _XLA_MODULE,
+    # For functions that XLA compiles as one module for a GPU.
+    "triton": dataclasses.replace(
+        _XLA_MODULE,
+        conv3d=triton.conv3d,
+        conv3d_concatenated=functools.partial(triton.conv3d, strides=(1, 1, 1)),
+        depthwise_conv3d=triton.depthwise_conv3d,
+        depthwise_input_gradient=triton.depthwise_input_gradient,
+        depthwise_kernel_gradient=triton.depthwise_kernel_gradient,
     ),
     # For conversion to ONNX.
     "export": dataclasses.replace(

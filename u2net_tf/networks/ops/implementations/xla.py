@@ -82,6 +82,15 @@ def depthwise_input_gradient(
     return sum_pool(gradient, factors) if max(factors) > 1 else gradient
 
 
+def depthwise_kernel_gradient(
+    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
+) -> tf.Tensor:
+    """Up-samples, and calls `plain.depthwise_kernel_gradient`."""
+    if max(factors) > 1:
+        inputs = repeat(inputs, factors)
+    return plain.depthwise_kernel_gradient(inputs, upstream, kernel, (1, 1, 1))
+
+
 def _fuses_upsampling(inputs: tf.Tensor, factors: Factors) -> bool:
     """Returns whether up-sampling is fused, which does not pay off for small inputs."""
     num_outputs = math.prod(factors) * (inputs.shape.num_elements() or math.inf)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla as xla_ops
@@ -20,6 +21,12 @@ from tensorflow.compiler.tf2xla.python import xla as xla_ops
 from u2net_tf.networks.ops.implementations import plain, xla
 from u2net_tf.networks.ops.shapes import Factors, dims
 
+KernelGradient: TypeAlias = Callable[
+    [tf.Tensor, tf.Tensor, tf.TensorShape, Sequence[int]], tf.Tensor
+]
+InputGradient: TypeAlias = Callable[
+    [tf.Tensor, tf.Tensor, tf.Tensor, Sequence[int]], tf.Tensor
+]
 # Up to this many input channels, a depthwise kernel gradient per channel is computed.
 _MAX_DEPTHWISE_CHANNELS = 4
 
@@ -78,7 +85,7 @@ def depthwise_input_gradient(
 
 
 def depthwise_kernel_gradient(
-    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor
+    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, factors: Factors
 ) -> tf.Tensor:
     """Computes the kernel gradient by one 2D filter gradient per depth tap.
 
@@ -86,7 +93,9 @@ def depthwise_kernel_gradient(
     the gradient of the outputs is the same for all taps, so that it is copied once.
     """
     if plain.sums_in_float16(inputs.dtype):
-        return plain.depthwise_kernel_gradient(inputs, upstream, kernel)
+        return xla.depthwise_kernel_gradient(inputs, upstream, kernel, factors)
+    if max(factors) > 1:
+        inputs = xla.repeat(inputs, factors)
     radius = kernel.shape[0] // 2
     _, depth, *plane = dims(inputs)
     padded = tf.pad(inputs, [[0, 0], [radius, radius], [0, 0], [0, 0], [0, 0]])
@@ -140,12 +149,12 @@ def conv3d(
     if len(groups) > 1:
         return plain.conv3d(groups, kernel, strides)
     if is_strided and None not in groups[0].shape[1:4]:
-        kernel_gradient = gradient_by_matrix_products
+        kernel_gradient: KernelGradient = gradient_by_matrix_products
     elif not is_strided and _is_narrow(channels, sizes):
         kernel_gradient = _gradient_by_depthwise
     else:
         return plain.conv3d(groups, kernel, strides)
-    return _with_kernel_gradient(kernel_gradient, groups[0], kernel, strides)
+    return convolve_with(kernel_gradient, input_gradient, groups[0], kernel, strides)
 
 
 def _pointwise(inputs: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
@@ -166,41 +175,52 @@ def _is_narrow(channels: int, sizes: Sequence[int]) -> bool:
     return channels <= _MAX_DEPTHWISE_CHANNELS and all(size % 2 for size in sizes)
 
 
-def _with_kernel_gradient(
-    kernel_gradient: Callable[..., tf.Tensor],
+def convolve_with(
+    kernel_gradient: KernelGradient,
+    input_gradient: InputGradient,
     inputs: tf.Tensor,
     kernel: tf.Tensor,
     strides: Sequence[int],
 ) -> tf.Tensor:
-    """Convolves; the kernel gradient is computed by a given function.
+    """Convolves; the gradients are computed by given functions.
 
     Args:
       kernel_gradient: inputs, gradient of the outputs, shape of the kernel, strides ->
         gradient of the kernel.
+      input_gradient: inputs, gradient of the outputs, kernel, strides -> gradient of
+        the inputs.
       inputs: (N, D, H, W, C).
       kernel: (kd, kh, kw, C, F).
       strides: along D, H, W.
     """
-    options = {"strides": [1, *strides, 1], "padding": "SAME"}
 
     @tf.custom_gradient
     def convolve(
         inputs: tf.Tensor, kernel: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            input_gradient = tf.raw_ops.Conv3DBackpropInputV2(
-                input_sizes=tf.shape(inputs),
-                filter=kernel,
-                out_backprop=upstream,
-                **options,
-            )
-            return input_gradient, kernel_gradient(
-                inputs, upstream, kernel.shape, strides
+            return (
+                input_gradient(inputs, upstream, kernel, strides),
+                kernel_gradient(inputs, upstream, kernel.shape, strides),
             )
 
+        options = {"strides": [1, *strides, 1], "padding": "SAME"}
         return tf.nn.conv3d(inputs, kernel, **options), gradient
 
     return convolve(inputs, kernel)
+
+
+def input_gradient(
+    inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int]
+) -> tf.Tensor:
+    """Computes the input gradient of a convolution by TensorFlow's operation."""
+    return tf.raw_ops.Conv3DBackpropInputV2(
+        input_sizes=tf.shape(inputs),
+        filter=kernel,
+        out_backprop=upstream,
+        strides=[1, *strides, 1],
+        padding="SAME",
+    )
 
 
 def _gradient_by_depthwise(
@@ -222,10 +242,16 @@ def _gradient_by_depthwise(
             tf.broadcast_to(channel[..., tf.newaxis], tf.shape(upstream)),
             upstream,
             depthwise_kernel,
+            (1, 1, 1),
         )
         for channel in tf.unstack(inputs, axis=-1)
     ]
     return tf.stack(parts, axis=3)
+
+
+def _product_of_rows(maps: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    rows = [tf.reshape(each, [-1, each.shape[-1]]) for each in (maps, others)]
+    return tf.matmul(*rows, transpose_a=True)
 
 
 def gradient_by_matrix_products(
@@ -233,9 +259,19 @@ def gradient_by_matrix_products(
     upstream: tf.Tensor,
     kernel_shape: tf.TensorShape,
     strides: Sequence[int],
+    multiply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = _product_of_rows,
 ) -> tf.Tensor:
-    """Computes one matrix product per tap, of the voxels it sees and `upstream`."""
-    *sizes, channels, filters = kernel_shape
+    """Computes one matrix product per tap, of the voxels it sees and `upstream`.
+
+    Args:
+      inputs: (N, D, H, W, C).
+      upstream: gradient of the outputs (N, D/sd, H/sh, W/sw, F).
+      kernel_shape: (kd, kh, kw, C, F).
+      strides: along D, H, W.
+      multiply: maps (N, d, h, w, C), (N, d, h, w, F) -> sum over voxels of the outer
+        products of their channels.
+    """
+    *sizes, _, _ = kernel_shape
     extents, paddings = [], []
     for size, kernel_size, stride in zip(
         inputs.shape[1:4], sizes, strides, strict=True
@@ -246,12 +282,10 @@ def gradient_by_matrix_products(
         paddings.append([missing // 2, missing - missing // 2])
         extents.append((num_outputs - 1) * stride + 1)
     padded = tf.pad(inputs, [[0, 0], *paddings, [0, 0]])
-    rows = tf.reshape(upstream, [-1, filters])
     products = []
     for tap in itertools.product(*map(range, sizes)):
         window = [slice(None)]
         for first, extent, stride in zip(tap, extents, strides, strict=True):
             window.append(slice(first, first + extent, stride))
-        voxels = tf.reshape(padded[tuple(window)], [-1, channels])
-        products.append(tf.matmul(voxels, rows, transpose_a=True))
+        products.append(multiply(padded[tuple(window)], upstream))
     return tf.reshape(tf.stack(products), kernel_shape)

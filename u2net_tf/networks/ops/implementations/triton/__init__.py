@@ -1,0 +1,1 @@
+"""The implementation "triton": operations whose kernels Triton compiles for a GPU."""
