@@ -387,24 +387,28 @@ class TestTritonKernels:
     ("adapter", "precision", "options"),
     [
         ("separable", "float32", {}),
-        pytest.param(
-            "parallel",
-            "mixed_float16",
-            {"gradient_checkpointing": "blocks"},
-            marks=pytest.mark.slow,
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("none", "mixed_bfloat16", {}),
+                ("series", "float32", {}),
+                ("parallel", "mixed_float16", {}),
+                ("separable", "mixed_bfloat16", {"gradient_checkpointing": "blocks"}),
+            )
         ),
     ],
 )
 def test_steps_with_triton_kernels(monkeypatch, adapter, precision, options):
     """An interpreter runs the kernels, and TensorFlow the other operations."""
     monkeypatch.setattr(operations, "launch", triton_interpreter.launch)
-    batch = toy.draw_batch(toy.PLAN.domains[0])
+    plan = Plan((toy.ONE,)) if adapter == "none" else toy.PLAN
+    batch = toy.draw_batch(plan.domains[0])
     losses = []
     for implementation in ("triton", "plain"):
         trainer = real_trainer(
             adapter,
             precision,
-            toy.PLAN,
+            plan,
             jit_compile=False,
             implementation=implementation,
             **options,
