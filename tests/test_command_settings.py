@@ -93,6 +93,7 @@ COMMON = (
     ("keep", "2", 2),
     ("distribution", "mirrored", "mirrored"),
     ("jit_compile", "true", "true"),
+    ("triton_kernels", "false", "false"),
     *AUGMENTATION,
 )
 NETWORK = (

@@ -219,43 +219,61 @@ def test_modules_agree_with_tensorflow(modules, python_with_jax, tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
-@pytest.mark.slow
-def test_a_module_is_compiled_without_a_gpu(modules, python_with_jax, tmp_path):
-    pip = [python_with_jax, "-m", "pip", "install", "--quiet", "--no-deps"]
+@pytest.fixture(scope="module")
+def python_with_cuda(python_with_jax):
+    """The interpreter with JAX, and JAX's compiler for CUDA."""
     version = subprocess.check_output(
         [python_with_jax, "-c", "import jax; print(jax.__version__)"], text=True
     ).strip()
     packages = [f"jax-cuda12-{part}=={version}" for part in ("plugin", "pjrt")]
+    pip = [python_with_jax, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, *packages], check=True)
-    names = ["forward-1x8x8x8-float32-xla", "step-1x8x8x8-bfloat16-triton"]
+    return python_with_jax
+
+
+def plan_module(interpreter, modules, name, output):
+    command = ["-m", "tools.bench.hlo.plan", f"--modules_dir={modules}"]
+    subprocess.run(
+        [interpreter, *command, f"--module={name}", f"--output={output}"],
+        cwd=TOOLS.parents[1],
+        check=True,
+    )
+    (row,) = json.loads(output.read_text())
+    assert row["module"] == name
+    return row
+
+
+@pytest.mark.slow
+def test_a_module_is_compiled_without_a_gpu(modules, python_with_cuda, tmp_path):
+    name = "forward-1x8x8x8-float32-xla"
+    row = plan_module(python_with_cuda, modules, name, tmp_path / "plan.json")
+    # At least the image of 8 × 8 × 8 voxels and its logits of two classes.
+    assert row["argument_bytes"] > 4 * 8**3
+    assert row["working_bytes"] > 0
+    assert row["operand_and_result_bytes"] > 3 * 4 * 8**3
+    assert any("cudnn" in kind for kind in row["kernels"])
+
+
+@pytest.mark.slow
+def test_triton_kernels_are_compiled_without_a_gpu(python_with_cuda, tmp_path):
     done = python(
         "-m",
         "tools.bench.hlo.emit",
-        f"--output_dir={modules}",
+        f"--output_dir={tmp_path}",
         *SMALL,
         "--part=step",
         "--precision=bfloat16",
         "--implementation=triton",
     )
     assert done.returncode == 0, done.stderr
-    output = tmp_path / "plan.json"
-    command = ["-m", "tools.bench.hlo.plan", f"--modules_dir={modules}"]
-    requested = [f"--module={name}" for name in names]
-    subprocess.run(
-        [python_with_jax, *command, *requested, f"--output={output}"],
-        cwd=TOOLS.parents[1],
-        check=True,
-    )
-    row, triton = json.loads(output.read_text())
-    assert [row["module"], triton["module"]] == names
-    # Three kernels for each depthwise convolution of a step.
-    num_kernels, _ = triton["kernels"]["__gpu$xla.gpu.triton"]
+    name = "step-1x8x8x8-bfloat16-triton"
+    row = plan_module(python_with_cuda, tmp_path, name, tmp_path / "plan.json")
+    num_kernels, num_bytes = row["kernels"]["__gpu$xla.gpu.triton"]
+    # Three for each depthwise convolution of a step.
     assert num_kernels > 10
-    # At least the image of 8 × 8 × 8 voxels and its logits of two classes.
-    assert row["argument_bytes"] > 4 * 8**3
-    assert row["working_bytes"] > 0
-    assert row["operand_and_result_bytes"] > 3 * 4 * 8**3
-    assert any("cudnn" in kind for kind in row["kernels"])
+    assert num_bytes > 0
+    with np.load(tmp_path / name / "expected.npz") as archive:
+        assert archive["loss"] > 0
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ FACTORS = (2, 2, 2)
 def _ours(inputs, kernel, upstream):
     from u2net_tf.networks.ops.implementations import plain
 
-    return plain.depthwise_kernel_gradient(inputs, upstream, kernel)
+    return plain.depthwise_kernel_gradient(inputs, upstream, kernel, (1, 1, 1))
 
 
 def _padded_rows(inputs, kernel, upstream):
