@@ -10,7 +10,6 @@ from arrays import differentiate, draw, types_of_gradient
 
 from u2net_tf.networks import ops
 from u2net_tf.networks.ops.implementations.triton import kernels, operations
-from u2net_tf.networks.ops.implementations.triton.language import Kernel
 from u2net_tf.networks.ops.implementations.triton.maps import Maps, Tiling
 
 # Relative to the largest value: rounding of results, and of sums in float32.
@@ -244,47 +243,3 @@ def test_xla_receives_the_kernel():
     assert 'name = "depthwise"' in config
     assert "num_warps = 1 : i32" in config
     assert f"grid_x = {program.num_programs} : i32" in config
-
-
-class TestInterpreter:
-    """It finds the faults that a GPU would not report."""
-
-    def run(self, write, size=4):
-        kernel = Kernel("example", {"inputs": "f32", "outputs": "f32"}, 4)
-        write(kernel, kernel.pointer("inputs"), kernel.pointer("outputs"))
-        outputs = np.zeros(size, "f")
-        arrays = [np.arange(4, dtype="f"), outputs]
-        triton_interpreter.run(kernel.text(), 1, arrays)
-        return outputs
-
-    def test_copies(self):
-        def write(kernel, inputs, outputs):
-            lanes = kernel.lanes()
-            values = kernel.load(inputs + lanes, lanes < 3)
-            kernel.store(outputs + lanes, values + 0.5)
-
-        np.testing.assert_array_equal(self.run(write), [0.5, 1.5, 2.5, 0.5])
-
-    def test_reading_outside(self):
-        def write(kernel, inputs, outputs):
-            lanes = kernel.lanes()
-            kernel.store(outputs + lanes, kernel.load(inputs + lanes + 1))
-
-        with pytest.raises(AssertionError, match="outside %inputs"):
-            self.run(write)
-
-    def test_writing_outside(self):
-        def write(kernel, inputs, outputs):
-            lanes = kernel.lanes()
-            kernel.store(outputs + lanes, kernel.load(inputs + lanes))
-
-        with pytest.raises(AssertionError, match="outside %outputs"):
-            self.run(write, size=3)
-
-    def test_writing_a_part(self):
-        def write(kernel, inputs, outputs):
-            lanes = kernel.lanes()
-            kernel.store(outputs + lanes, kernel.load(inputs + lanes), lanes < 3)
-
-        with pytest.raises(AssertionError, match="written once: 75%"):
-            self.run(write)
