@@ -6,6 +6,7 @@ i32 overflows; and where a value has another type than the text states, which Tr
 compiler would reject.
 """
 
+import functools
 import re
 
 import numpy as np
@@ -72,19 +73,37 @@ def run(text, num_programs, arrays):
         num_programs: number of programs.
         arrays: the arguments in order; the last is written.
     """
-    lines = [line.strip() for line in text.splitlines()]
-    (heading,) = (line for line in lines if line.startswith("tt.func"))
-    arguments = re.findall(r"(%\w+): !tt.ptr<(\w+)>", heading)
+    written = np.zeros(arrays[-1].size, int)
+    for program in range(num_programs):
+        run_program(text, program, arrays, written)
+    assert np.all(written == 1), f"written once: {np.mean(written == 1):.0%}"
+
+
+def run_program(text, program, arrays, written):
+    """Runs one program of a module with one kernel.
+
+    Args:
+        text: the module.
+        program: index of the program.
+        arrays: the arguments in order; the last is written.
+        written: counts for each element of the last how often it has been written.
+    """
+    arguments, body = _parse(text)
     memory = {}
     for (name, dtype), array in zip(arguments, arrays, strict=True):
         assert array.dtype == DTYPES[dtype], f"{name}: {dtype}, {array.dtype}"
         memory[name] = array.reshape(-1)
-    written = np.zeros(arrays[-1].size, int)
-    body = lines[lines.index(heading) + 1 : lines.index("tt.return")]
-    for program in range(num_programs):
-        pointers = {name: (name, np.int64(0)) for name in memory}
-        _Program(memory, written, program, [*memory][-1]).run(body, pointers)
-    assert np.all(written == 1), f"written once: {np.mean(written == 1):.0%}"
+    pointers = {name: (name, np.int64(0)) for name in memory}
+    _Program(memory, written, program, [*memory][-1]).run(body, pointers)
+
+
+@functools.lru_cache(maxsize=1)
+def _parse(text):
+    """Returns names and dtypes of the arguments, and the lines of the body."""
+    lines = [line.strip() for line in text.splitlines()]
+    (heading,) = (line for line in lines if line.startswith("tt.func"))
+    arguments = re.findall(r"(%\w+): !tt.ptr<(\w+)>", heading)
+    return arguments, lines[lines.index(heading) + 1 : lines.index("tt.return")]
 
 
 class _Program:
@@ -106,8 +125,6 @@ class _Program:
 
     def check(self, line, stated, *values):
         """Checks that all values have the type that the text states."""
-        if self.program > 0:
-            return  # types are the same in all programs
         found = [self.type(value) for value in values]
         assert all(each == stated for each in found), f"types {found}: {line}"
 

@@ -59,7 +59,8 @@ CASES = [
     # Up-sampled inputs.
     ((3, 4, 5), (3, 3, 3), (2, 2, 2)),
     ((4, 3, 2), (3, 3, 3), (1, 2, 2)),
-    ((2, 3, 4), (5, 1, 3), (2, 1, 3)),
+    ((2, 3, 4), (5, 1, 3), (3, 1, 2)),
+    ((2, 2, 3), (1, 3, 3), (3, 1, 3)),
 ]
 
 
@@ -243,3 +244,65 @@ def test_xla_receives_the_kernel():
     assert 'name = "depthwise"' in config
     assert "num_warps = 1 : i32" in config
     assert f"grid_x = {program.num_programs} : i32" in config
+
+
+class Zeros:
+    """A large array of zeros that keeps which of its elements are used."""
+
+    size = 2**62
+
+    def __init__(self, dtype):
+        self.dtype, self.used = np.dtype(dtype), set()
+
+    def reshape(self, size):
+        return self
+
+    def __getitem__(self, places):
+        self.used |= set(np.atleast_1d(places).tolist())
+        return np.zeros(np.shape(places), self.dtype)[()]
+
+    def __setitem__(self, places, values):
+        self.used |= set(places.tolist())
+
+
+def test_large_maps_are_addressed_by_64_bits():
+    depth, height, width = 2, 2**14, 2**15
+    maps = Maps(1, 3, 3, (depth, height, width), (1, 1, 1), (1, 1, 1), "float32")
+    tiling = Tiling(4096, 1, 4)
+    # The first block of the last slice of the last map.
+    blocks = height * width // 4096
+    number, first = (2 * depth + 1) * blocks, (2 * depth + 1) * height * width
+    programs = (
+        kernels.correlation(maps, (3, 3, 3), (-1, -1, -1), tiling, has_bias=False),
+        kernels.kernel_gradient(maps, (3, 3, 3), tiling),
+    )
+    for program, name in zip(programs, ("correlation", "gradient"), strict=True):
+        inputs, second, last = (Zeros("f") for _ in range(3))
+        arrays = [inputs, second, last]
+        triton_interpreter.run_program(
+            program.kernel.text(), number, arrays, Zeros(int)
+        )
+        # Two slices with a neighbour on the right and a row below.
+        for slice_index in range(2):
+            start = (2 * depth + slice_index) * height * width
+            assert start in inputs.used
+            assert start + width + 4096 in inputs.used
+        assert min(inputs.used) == 2 * depth * height * width
+        maps_of_outputs = last if name == "correlation" else second
+        assert maps_of_outputs.used == set(range(first, first + 4096))
+
+
+def test_large_maps_are_divided(monkeypatch):
+    programs = []
+
+    def launch(program, operands, shape, dtype):
+        programs.append((program.kernel.block, program.num_programs, program.warps))
+        return tf.zeros(shape, dtype)
+
+    monkeypatch.setattr(operations, "launch", launch)
+    maps, kernel = tf.zeros((1, 128, 64, 64, 1)), tf.zeros((3, 3, 3, 1))
+    operations.depthwise_conv3d(maps, kernel, None, (1, 1, 1))
+    operations.depthwise_input_gradient(maps, maps, kernel, (1, 1, 1))
+    operations.depthwise_kernel_gradient(maps, maps, kernel, (1, 1, 1))
+    outputs, gradient = (512, 8 * 4, 4), (128, 32 * 2, 4)
+    assert programs == [outputs, outputs, gradient]
