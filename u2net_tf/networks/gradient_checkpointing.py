@@ -41,7 +41,7 @@ def call_checkpointed(
     """Returns `function(*inputs)`, keeping only the inputs for the backward pass.
 
     Where XLA compiles both passes together, this requires the implementation
-    "xla_module": with the others, XLA merges the two computations into one.
+    "xla_module" or "triton": with the others, XLA merges the two computations into one.
 
     Args:
       function: Function of tensors that returns one tensor.

@@ -33,14 +33,16 @@ def depthwise_conv3d(
       kernel: Tensor of shape (kd, kh, kw, C), odd kd, kh, kw.
       bias: Tensor of shape (C,), added to the outputs, or None.
       upsample: Three integers of at least 1: factors of nearest-neighbour up-sampling
-        of the inputs along D, H, W. With "xla", large up-sampled inputs are
-        materialized for the kernel gradient only.
+        of the inputs along D, H, W. With "xla" and "xla_module", large up-sampled
+        inputs are materialized for the kernel gradient only, with "triton" never.
       implementation: "xla": multiply-adds of shifted feature maps, which XLA compiles
         into one pass. "plain": a sum of 2D depthwise convolutions, one per depth tap.
-        "xla_module": like "xla", for a step that XLA compiles as one module. "export":
-        one grouped convolution for conversion to ONNX, which TensorFlow cannot run on
-        a CPU. If None, the current one (see `use_implementation`). All compute the
-        kernel gradient by 2D filter gradients.
+        "xla_module": like "xla", for a step that XLA compiles as one module. "triton":
+        kernels that Triton compiles, for such a step on a GPU; like "xla_module" for
+        float64 and unknown sizes. "export": one grouped convolution for conversion to
+        ONNX, which TensorFlow cannot run on a CPU. If None, the current one (see
+        `use_implementation`). All but "triton", which also lacks second derivatives,
+        compute the kernel gradient by 2D filter gradients.
 
     Returns:
       A tensor of shape (N, D·fd, H·fh, W·fw, C), of the dtype of `inputs`.

@@ -265,7 +265,7 @@ def gradient_by_matrix_products(
 
     Args:
       inputs: (N, D, H, W, C).
-      upstream: gradient of the outputs (N, D/sd, H/sh, W/sw, F).
+      upstream: gradient of the outputs (N, D/sd, H/sh, W/sw, F), sizes rounded up.
       kernel_shape: (kd, kh, kw, C, F).
       strides: along D, H, W.
       multiply: maps (N, d, h, w, C), (N, d, h, w, F) -> sum over voxels of the outer

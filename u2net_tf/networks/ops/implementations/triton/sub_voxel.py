@@ -19,12 +19,12 @@ def strided_input_gradient(
     """Computes the input gradient of a convolution with 'SAME' padding.
 
     Args:
-        upstream: gradient of the outputs (N, D, H, W, F).
-        kernel: (kd, kh, kw, C, F).
-        strides: along D, H, W; they divide the sizes of the inputs.
+      upstream: gradient of the outputs (N, D, H, W, F).
+      kernel: (kd, kh, kw, C, F).
+      strides: along D, H, W; they divide the sizes of the inputs.
 
     Returns:
-        Gradient of the inputs (N, D·sd, H·sh, W·sw, C).
+      Gradient of the inputs (N, D·sd, H·sh, W·sw, C).
     """
     num, *sizes, _ = dims(upstream)
     *kernel_sizes, channels, filters = kernel.shape
