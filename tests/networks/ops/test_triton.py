@@ -231,8 +231,9 @@ def test_xla_receives_the_kernel():
         return operations.depthwise_conv3d(inputs, kernel, None, (1, 1, 1))
 
     hlo = convolve.experimental_get_compiler_ir(inputs, kernel)(stage="hlo")
-    (call,) = (line for line in hlo.splitlines() if "gpu.triton" in line)
-    assert call.strip().startswith("%") or "bf16[2,6,3,4,5]" in call
+    (call,) = (line for line in hlo.splitlines() if '"__gpu$xla.gpu.triton"' in line)
+    assert "= bf16[2,6,3,4,5]{" in call
+    assert "has_side_effect" not in call
     config = re.search(r'backend_config="?(\{name = .*\})', call)[1]
     config = config.replace('\\"', '"').replace("\\\\", "\\")
     text = re.search(r'ir = "(.*?)"', config)[1]
@@ -241,9 +242,19 @@ def test_xla_receives_the_kernel():
     tiling = Tiling.of(20, voxels_per_thread=4, slices=32)
     program = kernels.correlation(maps, (3, 3, 3), (-1, -1, -1), tiling, has_bias=False)
     assert unescaped == program.kernel.text()
+    settings = {
+        "num_stages": 1,
+        "num_warps": 1,
+        "grid_x": program.num_programs,
+        "grid_y": 1,
+        "grid_z": 1,
+    }
+    for name, value in settings.items():
+        assert f"{name} = {value} : i32" in config
     assert 'name = "depthwise"' in config
-    assert "num_warps = 1 : i32" in config
-    assert f"grid_x = {program.num_programs} : i32" in config
+    assert "debug = false" in config
+    # Without this, Triton would not load several elements at once.
+    assert text.count("{tt.divisibility = 16 : i32}") == 3
 
 
 class Zeros:
