@@ -124,7 +124,6 @@ import numpy as np
 import tensorflow as tf
 from u2net_tf.networks import ops
 from u2net_tf.networks.gradient_checkpointing import call_checkpointed
-from u2net_tf.networks.ops.implementations.triton import operations
 
 weights = tf.constant(np.eye(4))
 
