@@ -1,5 +1,6 @@
 """The kernels are used where a small example of them works."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import triton_interpreter
@@ -26,8 +27,21 @@ def test_without_a_gpu():
 
 
 @pytest.mark.usefixtures("gpu")
-def test_kernels_that_work():
+def test_kernels_that_work(monkeypatch):
+    launched = []
+
+    def launch(program, *arguments):
+        launched.append(program.kernel.name)
+        return triton_interpreter.launch(program, *arguments)
+
+    monkeypatch.setattr(operations, "launch", launch)
     assert find() is None
+    # Without and with up-sampling.
+    assert launched == ["depthwise", "depthwise", "depthwise_kernel_gradient"] * 2
+
+
+def test_values_of_the_example_differ():
+    assert np.unique(availability._values((101,))).size == 101
 
 
 @pytest.mark.usefixtures("gpu")
