@@ -40,6 +40,7 @@ class ComputeConfig(Config):
     triton_kernels: Literal["auto", "true", "false"] = Field(
         "auto",
         description="Compute depthwise convolutions with Triton kernels where XLA "
-        "compiles the entire training step for a GPU, which is faster. auto first "
-        "tries a small convolution, and does without them if that fails.",
+        "compiles the entire training step for a GPU (Ampere and later), which is "
+        "faster. auto first tries a small convolution, and does without them if that "
+        "fails; true is an error then.",
     )

@@ -85,6 +85,7 @@ def module_implementation(triton_kernels: str, *, jit_compile: bool) -> str | No
         return None
     reason = reason_unavailable() if jit_compile else "XLA does not compile the steps"
     if reason is None:
+        logging.info("Triton kernels compute depthwise convolutions")
         return "triton"
     if triton_kernels == "true":
         raise InputError(

@@ -74,11 +74,10 @@ def test_wrong_results(monkeypatch, name, added, error):
 @pytest.mark.usefixtures("gpu")
 def test_kernels_that_cannot_be_compiled(monkeypatch):
     def fail():
-        raise tf.errors.InternalError(None, None, "no ptxas")
+        raise tf.errors.InternalError(None, None, "no ptxas\n\t[[step]]")
 
     monkeypatch.setattr(availability, "_compiled_example", fail)
-    expected = "XLA cannot compile them for /device:CPU:0 (InternalError)"
-    assert find() == expected
+    assert find() == "XLA cannot compile them for /device:CPU:0: no ptxas"
 
 
 def test_xla_for_a_cpu_cannot_compile_them(monkeypatch):
@@ -87,7 +86,8 @@ def test_xla_for_a_cpu_cannot_compile_them(monkeypatch):
     monkeypatch.setattr(
         availability.tf.config, "list_logical_devices", lambda kind: [device]
     )
-    assert find().startswith(f"XLA cannot compile them for {device.name} (")
+    assert find().startswith(f"XLA cannot compile them for {device.name}: ")
+    assert "__gpu$xla.gpu.triton" in find()
 
 
 def test_is_found_once(monkeypatch):

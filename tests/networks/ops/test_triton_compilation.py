@@ -37,21 +37,34 @@ def compiler(tmp_path_factory):
     return program
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("major", [8, 9])
-def test_tensorflow_compiles_the_kernels(compiler, tmp_path, major):
-    """For an H200 and, with the same sizes, for a GPU of the generation before it."""
-    module, target = tmp_path / "module", tmp_path / "target"
+def compile_example(compiler, folder, capability):
+    """Compiles the example for an H200 that has another compute capability."""
+    module, target = folder / "module", folder / "target"
     example = availability._compiled_example.experimental_get_compiler_ir()
     module.write_bytes(example(stage="hlo_serialized"))
-    assert "cuda_compute_capability { major: 9 minor: 0 }" in H200
-    target.write_text(H200.replace("{ major: 9 ", f"{{ major: {major} "))
+    major, minor = capability
+    found = "{ major: 9 minor: 0 }"
+    assert found in H200
+    target.write_text(H200.replace(found, f"{{ major: {major} minor: {minor} }}"))
     # Tuning would run kernels.
     environment = os.environ | {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}
-    done = subprocess.run(
+    return subprocess.run(
         [compiler, module, target], capture_output=True, check=False, env=environment
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+def test_tensorflow_compiles_the_kernels(compiler, tmp_path, capability):
+    done = compile_example(compiler, tmp_path, capability)
     assert done.returncode == 0, done.stdout[:1000] + done.stderr[-1000:]
     # Machine code, and the names of both kernels.
     for expected in (b"\x7fELF", b"depthwise_kernel_gradient", b"depthwise__"):
         assert expected in done.stdout
+
+
+@pytest.mark.slow
+def test_tensorflow_refuses_older_cards(compiler, tmp_path):
+    done = compile_example(compiler, tmp_path, (7, 5))
+    assert done.returncode == 1
+    assert b"only enabled for Ampere GPUs" in done.stdout

@@ -9,8 +9,8 @@ so they can be compared before anything is measured on a GPU. No kernel is tuned
 another version of XLA can plan differently.
 
 Needs absl-py, NumPy and JAX with its plugin for CUDA (the packages jax-cuda12-plugin
-and jax-cuda12-pjrt), but no GPU and no CUDA libraries. Uses private names of JAX;
-tested with version 0.10.2.
+and jax-cuda12-pjrt, or those of CUDA 13), but no GPU and no CUDA libraries. Uses
+private names of JAX; tested with versions 0.10.2 and 0.11.2.
 """
 
 from __future__ import annotations

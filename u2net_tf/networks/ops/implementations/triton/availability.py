@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from u2net_tf.networks.ops.implementations import plain
 from u2net_tf.networks.ops.implementations.triton import operations
@@ -32,8 +31,8 @@ def reason_unavailable() -> str | None:
         with tf.device(gpus[0].name):
             found = _compiled_example()
     except tf.errors.OpError as error:
-        logging.debug("compiling Triton kernels failed: %s", error)
-        return f"XLA cannot compile them for {gpus[0].name} ({type(error).__name__})"
+        message, *_ = error.message.splitlines()
+        return f"XLA cannot compile them for {gpus[0].name}: {message}"
     with tf.device("CPU:0"):
         expected = _example(
             plain.depthwise_conv3d,

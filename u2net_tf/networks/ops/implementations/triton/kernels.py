@@ -60,7 +60,8 @@ def correlation(
     Args:
       maps: shapes of the maps.
       kernel_size: numbers of i, j and k; at least the strides.
-      first_offsets: fd, fh and fw.
+      first_offsets: fd, fh and fw, such that a voxel at a multiple of the strides is
+        read for the output there: at most 0, and more than -kernel_size.
       tiling: division of the outputs.
       has_bias: whether there is a bias.
 
