@@ -214,3 +214,13 @@ class TestUnsupported:
             lambda inputs, upstream: gradient(inputs, upstream, kernel, (1, 1, 1)),
             autograph=False,
         ).get_concrete_function(*map(tf.TensorSpec, shapes))
+
+
+def test_taps_of_repeated_voxels_are_added_in_float32():
+    """In bfloat16, 1 + 1/256 is 1."""
+    taps = tf.constant([1.0, 1 / 256, 1.0], tf.bfloat16)
+    gathered = operations._adjoint_kernel(taps[None, None, :, None], (1, 1, 2))
+    assert gathered.dtype == tf.float32
+    np.testing.assert_array_equal(
+        gathered[0, 0, :, 0], [1, 1 + 1 / 256, 1 + 1 / 256, 1]
+    )

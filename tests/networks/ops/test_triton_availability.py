@@ -94,3 +94,8 @@ def test_is_found_once(monkeypatch):
     availability.reason_unavailable()
     monkeypatch.setattr(availability, "_compiled_example", None)
     assert availability.reason_unavailable() == "there is no GPU"
+
+
+def test_xla_compiles_the_example():
+    function = availability._compiled_example.get_concrete_function()
+    assert function.function_def.attr["_XlaMustCompile"].b
