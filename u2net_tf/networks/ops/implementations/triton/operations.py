@@ -32,6 +32,10 @@ _GRADIENT_SLICES = 64
 _ONES = (1, 1, 1)
 _TO_CHANNELS_FIRST = (0, 4, 1, 2, 3)
 _TO_CHANNELS_LAST = (0, 2, 3, 4, 1)
+_strided_kernel_gradient = functools.partial(
+    xla_module.gradient_by_matrix_products,
+    multiply=channels_first.sum_of_outer_products,
+)
 
 
 def launch(
@@ -81,8 +85,7 @@ def depthwise_conv3d(
     if not _is_supported(inputs):
         return xla_module.depthwise_conv3d(inputs, kernel, bias, factors)
     size = [n * by for n, by in zip(inputs.shape[1:4], factors, strict=True)]
-    first = [-(length // 2) for length in kernel.shape[:3]]
-    return _correlate(inputs, kernel, bias, first, size, upsample=factors)
+    return _correlate(inputs, kernel, bias, size, upsample=factors)
 
 
 def depthwise_input_gradient(
@@ -91,10 +94,8 @@ def depthwise_input_gradient(
     """Correlates the gradient with the flipped kernel, summed over repeated voxels."""
     if not (_is_supported(inputs) and _is_supported(upstream)):
         return xla_module.depthwise_input_gradient(inputs, upstream, kernel, factors)
-    first = [-(length // 2) for length in kernel.shape[:3]]
     adjoint = _adjoint_kernel(kernel, factors)
-    size = inputs.shape[1:4]
-    return _correlate(upstream, adjoint, None, first, size, stride=factors)
+    return _correlate(upstream, adjoint, None, inputs.shape[1:4], stride=factors)
 
 
 def depthwise_kernel_gradient(
@@ -131,21 +132,6 @@ def conv3d(
     return xla_module.conv3d(groups, kernel, strides)
 
 
-def _strided_kernel_gradient(
-    inputs: tf.Tensor,
-    upstream: tf.Tensor,
-    kernel_shape: tf.TensorShape,
-    strides: Sequence[int],
-) -> tf.Tensor:
-    return xla_module.gradient_by_matrix_products(
-        inputs,
-        upstream,
-        kernel_shape,
-        strides,
-        multiply=channels_first.sum_of_outer_products,
-    )
-
-
 def _sub_voxel_gradient(
     inputs: tf.Tensor, upstream: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int]
 ) -> tf.Tensor:
@@ -165,9 +151,8 @@ def _convolve_channel(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
             by_inputs = xla_module.input_gradient(inputs, upstream, kernel, _ONES)
             return by_inputs, by_kernel
 
-        first = [-(size // 2) for size in sizes]
         depthwise = tf.squeeze(kernel, axis=3)
-        return _correlate(inputs, depthwise, None, first, inputs.shape[1:4]), gradient
+        return _correlate(inputs, depthwise, None, inputs.shape[1:4]), gradient
 
     return convolve(inputs, kernel)
 
@@ -180,19 +165,17 @@ def _correlate(
     inputs: tf.Tensor,
     kernel: tf.Tensor,
     bias: tf.Tensor | None,
-    first_offsets: Sequence[int],
     size: Sequence[int],
     *,
     upsample: Factors = _ONES,
     stride: Factors = _ONES,
 ) -> tf.Tensor:
-    """Runs `kernels.correlation`.
+    """Runs `kernels.correlation`, with taps around the voxels that a stride covers.
 
     Args:
       inputs: (N, D, H, W, C), or one channel for all outputs.
-      kernel: (kd, kh, kw, C).
+      kernel: (kd, kh, kw, C), sizes that exceed the strides by even numbers.
       bias: (C,) or None.
-      first_offsets: see `kernels.correlation`.
       size: D, H, W of the outputs.
       upsample: see `Maps`, as for `stride`.
       stride: see there.
@@ -207,9 +190,9 @@ def _correlate(
     tiling = Tiling.of(
         size[1] * size[2], voxels_per_thread=_VOXELS_PER_THREAD, slices=_SLICES
     )
-    program = kernels.correlation(
-        maps, kernel.shape[:3], first_offsets, tiling, has_bias=bias is not None
-    )
+    sizes = kernel.shape[:3]
+    first = [-((n - step) // 2) for n, step in zip(sizes, stride, strict=True)]
+    program = kernels.correlation(maps, sizes, first, tiling, has_bias=bias is not None)
     weights = [tf.cast(w, tf.float32) for w in (kernel, bias) if w is not None]
     operands = [tf.transpose(inputs, _TO_CHANNELS_FIRST), *weights]
     outputs = launch(program, operands, (num, channels, *size), inputs.dtype)
