@@ -181,6 +181,13 @@ class PlanConfig(Config):
         "Task03_Liver:liver=1+2. Replaces the merges of that domain's preset",
         json_schema_extra={"repeated": True},
     )
+    regions: tuple[str, ...] = Field(
+        (),
+        description="Classes to score together as a region, by the values of their "
+        "labels, for example Task01_BrainTumour:whole=1+2+3. Regions may overlap, and "
+        "their classes remain",
+        json_schema_extra={"repeated": True},
+    )
     keep_components: str = Field(
         "auto",
         description="Number of largest connected components of each class that "

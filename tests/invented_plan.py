@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.preprocessing import Preprocessing
 
 KNEE = Domain(

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from u2net_tf import files
-from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.shards import manifest, records

@@ -285,6 +285,7 @@ FLAGS = {
         ("preset", "rule", "rule"),
         ("max_patch_voxels", "5000", 5000),
         ("merge_labels", "c:d=1+2", ("c:d=1+2",)),
+        ("regions", "c:e=1+2", ("c:e=1+2",)),
         ("keep_components", "2", "2"),
         ("keep_foreground_components", "1", "1"),
         ("mirror_axes", "z,y", ("z", "y")),

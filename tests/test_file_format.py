@@ -219,6 +219,8 @@ DOMAIN = {
     **dict.fromkeys(("mirror_axes", "train", "validation", "test", "folds"), {}),
     "keep_foreground_components": {},
     "labels": LABEL,
+    "ignore_label": {},
+    "regions": dict.fromkeys(("name", "classes"), {}),
     "preprocessing": PREPROCESSING,
     "scans": dict.fromkeys(("spacing_mm", "extent_mm", "intensities"), {}),
 }
@@ -246,6 +248,8 @@ FACTS_BY_FORMATS = {
     (3, 2): FACTS_WITH_UNITS,
     (4, 2): FACTS_WITH_UNITS,
     (5, 3): FACTS,
+    # Only the fields of a domain changed.
+    (6, 3): FACTS,
 }
 MODEL_RECORD = {
     "model_dir": {},
@@ -304,7 +308,7 @@ NAMES_ON_DISK = {
         "domains": {
             **dict.fromkeys(("name", "folder", "modalities", "labels"), {}),
             **dict.fromkeys(("spacing_source", "round_labels", "warnings"), {}),
-            "resample_modalities": {},
+            **dict.fromkeys(("resample_modalities", "ignore_label", "regions"), {}),
             "cases": FACTS,
         }
     },
@@ -326,6 +330,12 @@ NAMES_ON_DISK = {
             {},
         ),
         "surface_tolerance_mm": {},
+        "regions": dict.fromkeys(
+            ("domain", "label", "mean", "standard_deviation", "num_cases")
+            + ("num_absent", "num_without", "false_positive_ml")
+            + ("hd95_mm", "surface_dice"),
+            {},
+        ),
     },
     "the description of an exported model": {
         "domains": dict.fromkeys(("model", "fingerprint", "any_size"), {})

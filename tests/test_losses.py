@@ -238,3 +238,108 @@ class TestEveryLoss:
         labels, logits = draw()
         with pytest.raises(ValueError, match="Received: labels.shape="):
             loss(labels[:, 1:], logits)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+class TestIgnoredVoxels:
+    """A loss is that of the other voxels alone, and these alone have a gradient."""
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("offset", [0, 200])
+    @pytest.mark.parametrize(
+        "loss", [losses.lovasz_softmax, losses.focal, losses.segmentation_loss]
+    )
+    def test_are_left_out(self, loss, num_classes, dtype, offset):
+        labels, logits = draw(num_classes, (2, 6, 4, 5))
+        logits = logits.astype(dtype)
+        ignored = np.random.default_rng(1).random(labels.shape) < 0.4
+        index = num_classes + offset
+        marked = np.where(ignored, index, labels)
+        kept = labels[~ignored].reshape(1, 1, 1, -1)
+        kept_logits = logits[~ignored].reshape(1, 1, 1, -1, num_classes)
+        tolerance = 1e-5 if dtype == np.float32 else 1e-12
+        np.testing.assert_allclose(
+            loss(marked, logits, ignore_index=index),
+            loss(kept, kept_logits),
+            rtol=tolerance,
+        )
+        found = gradient(lambda x: loss(marked, x, ignore_index=index), logits)
+        assert not found[ignored].any()
+        np.testing.assert_allclose(
+            found[~ignored].ravel(),
+            gradient(lambda x: loss(kept, x), kept_logits).ravel(),
+            rtol=100 * tolerance,
+            atol=tolerance,
+        )
+
+    def test_only_ignored_voxels(self, num_classes):
+        labels, logits = draw(num_classes)
+        labels = np.full_like(labels, num_classes)
+
+        def loss(x):
+            return losses.segmentation_loss(labels, x, ignore_index=num_classes)
+
+        assert loss(logits) == 0
+        assert not gradient(loss, logits).any()
+
+    def test_an_absent_class_costs_its_largest_error_in_the_others(self, num_classes):
+        labels, logits = draw(num_classes, present=1)
+        labels[0] = num_classes
+        probabilities = scipy.special.softmax(logits, axis=-1)[1]
+        # Of class 0, all voxels are foreground: its loss is the mean of their errors.
+        absent = [probabilities[..., k].max() for k in range(1, num_classes)]
+        expected = (np.mean(1 - probabilities[..., 0]) + sum(absent)) / num_classes
+        found = losses.lovasz_softmax(labels, logits, ignore_index=num_classes)
+        np.testing.assert_allclose(found, expected)
+
+    def test_runs_in_xla(self, num_classes):
+        labels, logits = draw(num_classes)
+        labels[0] = num_classes
+        options = {"ignore_index": num_classes}
+        compiled = tf.function(losses.segmentation_loss, jit_compile=True)
+        np.testing.assert_allclose(
+            compiled(labels, logits, **options),
+            losses.segmentation_loss(labels, logits, **options),
+        )
+
+    @pytest.mark.parametrize(
+        "loss", [losses.lovasz_softmax, losses.focal, losses.segmentation_loss]
+    )
+    def test_their_index_is_not_that_of_a_class(self, loss, num_classes):
+        labels, logits = draw(num_classes)
+        for index in (0, num_classes - 1):
+            message = f"Received: ignore_index={index}, {num_classes} classes"
+            with pytest.raises(ValueError, match=message):
+                loss(labels, logits, ignore_index=index)
+        for index in (-1, num_classes):
+            found = loss(labels, logits, ignore_index=index)
+            np.testing.assert_allclose(found, loss(labels, logits))
+
+
+class TestPresence:
+    LABELS = np.array([[0, 0, 1, 2], [0, 0, 1, 1], [0, 3, 1, 0], [3, 3, 3, 3]])
+    LOGITS = np.random.default_rng(0).normal(size=(4, 2))
+
+    def test_is_the_mean_cross_entropy(self):
+        targets = np.array([[1, 1], [1, 0]])
+        probabilities = scipy.special.expit(self.LOGITS[:2])
+        expected = -np.mean(
+            np.log(np.where(targets == 1, probabilities, 1 - probabilities))
+        )
+        labels = self.LABELS[:2].reshape(2, 1, 2, 2)
+        found = losses.presence_loss(labels, self.LOGITS[:2])
+        np.testing.assert_allclose(found, expected)
+        found = losses.presence_loss(labels, self.LOGITS[:2], ignore_index=3)
+        np.testing.assert_allclose(found, expected)
+
+    def test_is_unknown_where_voxels_are_not_annotated(self):
+        """In the third patch, class 1 is present and class 2 may be."""
+        known = np.array([[1, 1], [1, 1], [1, 0], [0, 0]], bool)
+        targets = np.array([[1, 1], [1, 0], [1, 0], [0, 0]])
+        probabilities = scipy.special.expit(self.LOGITS)
+        terms = -np.log(np.where(targets == 1, probabilities, 1 - probabilities))
+        labels = self.LABELS.reshape(4, 1, 2, 2)
+        found = losses.presence_loss(labels, self.LOGITS, ignore_index=3)
+        np.testing.assert_allclose(found, terms[known].mean())
+        found = losses.presence_loss(labels[3:], self.LOGITS[3:], ignore_index=3)
+        assert found == 0

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from u2net_tf.models.build import build_network
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.training.step import Trainer
 
 ONE = Domain(

@@ -33,7 +33,8 @@ def save_random_model(folder: pathlib.Path) -> None:
     from u2net_tf.models.build import build_network
     from u2net_tf.models.loading import save_model
     from u2net_tf.models.spec import ModelSpec
-    from u2net_tf.plan.domains import Domain, Label, Plan
+    from u2net_tf.plan.domains import Domain, Plan
+    from u2net_tf.plan.labels import Label
 
     domains = tuple(
         Domain(

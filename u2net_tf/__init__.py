@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from u2net_tf.models.spec import ModelSpec
     from u2net_tf.networks.u2net import U2Net
     from u2net_tf.networks.unet_sharp import UNetSharp
-    from u2net_tf.plan.domains import Domain, Label, Plan
+    from u2net_tf.plan.domains import Domain, Plan
+    from u2net_tf.plan.labels import Label
     from u2net_tf.plan.plan_file import load_plan
     from u2net_tf.plan.preprocessing import Preprocessing
     from u2net_tf.training.adaptation import adapt as adapt_model
     from u2net_tf.training.runs import train as train_model
-    from u2net_tf.volumes.case import raw_labels, read_image
+    from u2net_tf.volumes.case import read_image
+    from u2net_tf.volumes.case_labels import raw_labels
     from u2net_tf.volumes.grid import Volume
     from u2net_tf.volumes.label_map_files import save_label_map
     from u2net_tf.volumes.nifti import save_labels
@@ -91,7 +93,7 @@ _MODULES = {
     "ComposeConfig": "config.inference",
     "Domain": "plan.domains",
     "InputError": "errors",
-    "Label": "plan.domains",
+    "Label": "plan.labels",
     "ModelSpec": "models.spec",
     "Plan": "plan.domains",
     "Prediction": "inference.predictor",
@@ -113,7 +115,7 @@ _MODULES = {
     "load_plan": "plan.plan_file",
     "load_predictor": "inference.backends.keras",
     "lovasz_softmax": "losses",
-    "raw_labels": "volumes.case",
+    "raw_labels": "volumes.case_labels",
     "read_image": "volumes.case",
     "read_model_file": "models.model_file",
     "save_label_map": "volumes.label_map_files",

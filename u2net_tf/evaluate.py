@@ -26,7 +26,9 @@ def main(config: EvaluateConfig) -> None:
     found = evaluate_model(config, progress=progress)
     print(
         tables.format_table(
-            found.rows, surface_tolerance_mm=config.surface_tolerance_mm
+            found.rows,
+            found.regions,
+            surface_tolerance_mm=config.surface_tolerance_mm,
         )
     )
     print(

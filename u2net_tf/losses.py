@@ -7,7 +7,9 @@ import tensorflow as tf
 from u2net_tf.networks import ops
 
 
-def _prepare(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _prepare(
+    labels: tf.Tensor, logits: tf.Tensor, ignore_index: int | None
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns voxel labels (P,) int32 and logits (P, K), float32 or float64."""
     labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
     if not labels.dtype.is_integer:
@@ -21,35 +23,45 @@ def _prepare(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
             "`logits` must have the shape of `labels` and one more axis, the classes. "
             f"Received: labels.shape={labels.shape}, logits.shape={logits.shape}"
         )
+    if ignore_index is not None and 0 <= ignore_index < logits.shape[-1]:
+        raise ValueError(
+            "`ignore_index` must not be the index of a class. Received: "
+            f"ignore_index={ignore_index}, {logits.shape[-1]} classes"
+        )
     if logits.dtype != tf.float64:
         logits = tf.cast(logits, tf.float32)
     labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
     return labels, tf.reshape(logits, [-1, logits.shape[-1]])
 
 
-def lovasz_softmax(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+def lovasz_softmax(
+    labels: tf.Tensor, logits: tf.Tensor, *, ignore_index: int | None = None
+) -> tf.Tensor:
     """Computes Lovász-Softmax, a convex surrogate of the Jaccard loss.
 
     The loss is the mean over all classes, present or not; the batch is one long list of
     voxels.
 
     Args:
-      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1 or `ignore_index`.
       logits: tensor of shape (N, D, H, W, K), before the softmax.
+      ignore_index: label of voxels that are left out; None if there are none.
 
     Returns:
-      A scalar, float32 (float64 for float64 logits).
+      A scalar, float32 (float64 for float64 logits); 0 if all voxels are left out.
 
     Raises:
-      ValueError: if the labels are not integers or the shapes do not match.
+      ValueError: if the labels are not integers, the shapes do not match or
+        `ignore_index` is the index of a class.
 
     Reference:
       Berman et al., The Lovász-Softmax loss, CVPR 2018, algorithm 1; 3D U²-Net,
       section 3. A class that is absent costs its largest error, as published.
     """
-    labels, logits = _prepare(labels, logits)
+    labels, logits = _prepare(labels, logits, ignore_index)
     num_classes = logits.shape[-1]
-    if num_classes == 2:
+    is_binary = num_classes == 2 and ignore_index is None
+    if is_binary:
         # A voxel's error is the same in both classes, so one sorted row serves both.
         foreground = tf.equal(labels, 1)[tf.newaxis]
         margin = (logits[:, 1] - logits[:, 0])[tf.newaxis]
@@ -59,9 +71,13 @@ def lovasz_softmax(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         foreground = tf.equal(tf.range(num_classes)[:, tf.newaxis], labels)
         probabilities = tf.transpose(tf.nn.softmax(logits))
         errors = tf.where(foreground, 1.0 - probabilities, probabilities)
+    if ignore_index is not None:
+        # Sorted behind all others, they belong to no class and add nothing.
+        zero = tf.zeros([], errors.dtype)
+        errors = tf.where(tf.equal(labels, ignore_index), zero, errors)
     sorted_foreground, order = _sort(tf.stop_gradient(errors), foreground)
     weights = _jaccard_steps(sorted_foreground, logits.dtype)
-    if num_classes == 2:
+    if is_binary:
         weights += _jaccard_steps(~sorted_foreground, logits.dtype)
     # The weights are put back into voxel order, instead of gathering the sorted errors:
     # the gradient then needs no sorting or scattering.
@@ -130,23 +146,25 @@ def focal(
     *,
     gamma: float = 2.0,
     detach_factor: bool = False,
+    ignore_index: int | None = None,
 ) -> tf.Tensor:
     """Computes the focal loss: the mean over voxels of -(1 - p)^γ log p.
 
     p is the predicted probability of the labelled class.
 
     Args:
-      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1 or `ignore_index`.
       logits: tensor of shape (N, D, H, W, K), before the softmax.
       gamma: focusing exponent, at least 0; 0 gives the cross-entropy.
       detach_factor: whether (1 - p)^γ is a constant when differentiating.
+      ignore_index: see `lovasz_softmax`.
 
     Returns:
-      A scalar, float32 (float64 for float64 logits).
+      A scalar, float32 (float64 for float64 logits); 0 if all voxels are left out.
 
     Raises:
-      ValueError: if `gamma` is negative, the labels are not integers or the shapes
-        do not match.
+      ValueError: if `gamma` is negative, the labels are not integers, the shapes
+        do not match or `ignore_index` is the index of a class.
 
     Reference:
       Lin et al., Focal loss, ICCV 2017, equation 4. As there, the factor is
@@ -155,14 +173,23 @@ def focal(
     """
     if gamma < 0:
         raise ValueError(f"`gamma` must be at least 0. Received: gamma={gamma}")
-    labels, logits = _prepare(labels, logits)
+    labels, logits = _prepare(labels, logits, ignore_index)
+    is_used = None
+    if ignore_index is not None:
+        is_used = tf.not_equal(labels, ignore_index)
+        labels = tf.where(is_used, labels, 0)
     cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     # 1 - p without cancellation, and never 0: x^γ has no gradient there for γ < 1.
     miss = tf.maximum(-tf.math.expm1(-cross_entropy), _smallest_normal(logits.dtype))
     factor = tf.pow(miss, tf.cast(gamma, logits.dtype))
     if detach_factor:
         factor = tf.stop_gradient(factor)
-    return tf.reduce_mean(factor * cross_entropy)
+    losses = factor * cross_entropy
+    if is_used is None:
+        return tf.reduce_mean(losses)
+    count = tf.reduce_sum(tf.cast(is_used, tf.int32))
+    total = tf.reduce_sum(tf.where(is_used, losses, tf.zeros([], losses.dtype)))
+    return tf.math.divide_no_nan(total, tf.cast(count, losses.dtype))
 
 
 def _smallest_normal(dtype: tf.DType) -> tf.Tensor:
@@ -175,38 +202,48 @@ def segmentation_loss(
     *,
     gamma: float = 2.0,
     detach_factor: bool = False,
+    ignore_index: int | None = None,
 ) -> tf.Tensor:
     """Computes Lovász-Softmax plus focal loss, the training loss of 3D U²-Net.
 
     Args:
-      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1 or `ignore_index`.
       logits: tensor of shape (N, D, H, W, K), before the softmax.
       gamma: see `focal`.
       detach_factor: see `focal`.
+      ignore_index: see `lovasz_softmax`.
 
     Returns:
-      A scalar, float32 (float64 for float64 logits).
+      A scalar, float32 (float64 for float64 logits); 0 if all voxels are left out.
 
     Raises:
       ValueError: see `focal`.
     """
-    return lovasz_softmax(labels, logits) + focal(
-        labels, logits, gamma=gamma, detach_factor=detach_factor
+    return lovasz_softmax(labels, logits, ignore_index=ignore_index) + focal(
+        labels,
+        logits,
+        gamma=gamma,
+        detach_factor=detach_factor,
+        ignore_index=ignore_index,
     )
 
 
-def presence_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+def presence_loss(
+    labels: tf.Tensor, logits: tf.Tensor, *, ignore_index: int | None = None
+) -> tf.Tensor:
     """Computes the mean binary cross-entropy of "is this class in this patch?".
 
-    The mean is over patches and foreground classes.
+    The mean is over patches and foreground classes, except where the answer is unknown:
+    a patch that has voxels without annotation may contain any class.
 
     Args:
-      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1.
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1 or `ignore_index`.
       logits: tensor of shape (N, K - 1), one for each foreground class, before the
         sigmoid.
+      ignore_index: label of voxels without annotation; None if there are none.
 
     Returns:
-      A scalar, float32 (float64 for float64 logits).
+      A scalar, float32 (float64 for float64 logits); 0 if all answers are unknown.
     """
     if logits.dtype != tf.float64:
         logits = tf.cast(logits, tf.float32)
@@ -216,7 +253,12 @@ def presence_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         tf.reduce_any(tf.equal(labels, index), axis=1)
         for index in range(1, logits.shape[-1] + 1)
     ]
-    targets = tf.cast(tf.stack(present, axis=1), logits.dtype)
-    return tf.reduce_mean(
-        tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
+    targets = tf.stack(present, axis=1)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(
+        labels=tf.cast(targets, logits.dtype), logits=logits
     )
+    if ignore_index is None:
+        return tf.reduce_mean(losses)
+    complete = tf.reduce_all(tf.not_equal(labels, ignore_index), axis=1)
+    known = tf.cast(targets | complete[:, tf.newaxis], losses.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(losses * known), tf.reduce_sum(known))

@@ -5,14 +5,14 @@ module handles older formats, except `models.object_graph`.
 
 | format | release 0.1.0 | now |
 |---|---|---|
-| plan | 1 | 2: folds; 3: scans; 4: resampling; 5: codes; 6: foreground |
+| plan | 1 | 2: folds; 3: scans; 4: resampling; 5: codes; 6: foreground; 7: regions |
 | manifest | 1 | 2: groups, which the plan's hash does not cover; 3: resampling |
-| survey | 1 | 2: faults by case only; 3: units, rounding of labels; 5: foreground |
+| survey | 1 | 2: faults by case; 3: units; 5: foreground; 6: regions |
 | log of a survey | 1 | 2: units; 3: foreground |
-| model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 8: plan 6 |
+| model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 9: plan 7 |
 | state of a run, within a checkpoint | 0 (none) | 2: partial epoch; 3: replicas |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
-| summary of an evaluation | 0 (none) | 3: volumes; 5: settings; 6: hash; 7: surfaces |
+| summary of an evaluation | 0 (none) | 3: volumes; 5: settings; 6: hash; 8: regions |
 | record of a prediction | 0 (none) | 1 |
 | score | 0 (none) | 2: false positives; 3: surfaces |
 """
@@ -23,7 +23,9 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
+
+Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 _KERNELS = {"full": "3", "pointwise": "1"}
 # Flag of release 0.1.0 -> its new name, and a function that converts its value.
@@ -72,8 +74,8 @@ def plan(content: dict[str, Any]) -> dict[str, Any]:
 
 def plan_with_scans(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a plan to format 3: labels were not rounded, scans not described."""
-    domains = [{**domain, "scans": None} for domain in content["domains"]]
-    return _with_preprocessing({**content, "domains": domains}, {"round_labels": False})
+    content = _with_fields(content, {"scans": None})
+    return _with_preprocessing(content, {"round_labels": False})
 
 
 def plan_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
@@ -86,9 +88,18 @@ def plan_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
 
     Every scan was standardized by itself, and only components of classes were removed.
     """
-    new = {"keep_foreground_components": 0}
-    content = {**content, "domains": [{**new, **d} for d in content["domains"]]}
+    content = _with_fields(content, {"keep_foreground_components": 0})
     return _with_preprocessing(content, {"intensity_statistics": None})
+
+
+def plan_with_regions(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a plan to format 7: all voxels had a class, and none had several."""
+    return _with_fields(content, {"ignore_label": None, "regions": []})
+
+
+def _with_fields(content: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Adds fields to all domains of a plan or survey."""
+    return {**content, "domains": [{**new, **d} for d in content["domains"]]}
 
 
 def _with_preprocessing(content: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -133,26 +144,22 @@ def survey(content: dict[str, Any]) -> dict[str, Any]:
 
 def survey_units(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a survey to format 3: units were ignored, and labels not rounded."""
-    domains = [{"round_labels": False, **domain} for domain in content["domains"]]
-    for domain in domains:
-        if "cases" in domain:
-            domain["cases"] = [_facts_with_unit(case) for case in domain["cases"]]
-    return {**content, "domains": domains}
+    return _with_cases(_with_fields(content, {"round_labels": False}), _facts_with_unit)
 
 
 def survey_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a survey to format 4: modalities were not resampled."""
-    domains = [{"resample_modalities": False, **d} for d in content["domains"]]
-    return {**content, "domains": domains}
+    return _with_fields(content, {"resample_modalities": False})
 
 
 def survey_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a survey to format 5: the foreground was not measured."""
-    domains = [dict(domain) for domain in content["domains"]]
-    for domain in domains:
-        if "cases" in domain:
-            domain["cases"] = [{**_NO_FOREGROUND, **c} for c in domain["cases"]]
-    return {**content, "domains": domains}
+    return _with_cases(content, lambda facts: {**_NO_FOREGROUND, **facts})
+
+
+def survey_with_regions(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a survey to format 6: all voxels had a class, and none had several."""
+    return _with_fields(content, {"ignore_label": None, "regions": {}})
 
 
 def examined_case_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
@@ -168,35 +175,41 @@ def examined_case(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "facts": _facts_with_unit(content["facts"])}
 
 
+def _with_cases(content: dict[str, Any], upgrade: Upgrade) -> dict[str, Any]:
+    """Upgrades the facts of all cases of a survey."""
+    domains = [dict(domain) for domain in content["domains"]]
+    for domain in domains:
+        if "cases" in domain:
+            domain["cases"] = [upgrade(facts) for facts in domain["cases"]]
+    return {**content, "domains": domains}
+
+
 def _facts_with_unit(facts: dict[str, Any]) -> dict[str, Any]:
     # Voxel sizes were assumed to be in millimetres.
     return {"length_unit": "mm" if facts.get("shape") else "", **facts}
 
 
-def summary(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a summary to format 2: an unusable case used to end the evaluation."""
-    return {**content, "skipped": {}}
+def _adding(**fields: Any) -> Upgrade:
+    """Returns an upgrade that adds fields to a file."""
+    return lambda content: {**content, **fields}
+
+
+# Format 2 of a summary: an unusable case used to end the evaluation.
+summary = _adding(skipped={})
+# 4: postprocessing was always that of the plan.
+summary_with_postprocessing = _adding(postprocessing={})
+# 5: other settings were not recorded.
+summary_with_prediction = _adding(prediction=None, depths=None)
+# 6: the model was identified by paths only.
+summary_with_hashes = _adding(checkpoint_hashes=None, training_cases=None)
+# 8: only classes were scored.
+summary_with_regions = _adding(regions=[])
 
 
 def summary_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a summary to format 3: false positives of classes were not recorded."""
     new = {"num_without": 0, "false_positive_ml": None}
     return {**content, "classes": [{**row, **new} for row in content["classes"]]}
-
-
-def summary_with_postprocessing(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a summary to format 4: postprocessing was always that of the plan."""
-    return {**content, "postprocessing": {}}
-
-
-def summary_with_prediction(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a summary to format 5: other settings were not recorded."""
-    return {**content, "prediction": None, "depths": None}
-
-
-def summary_with_hashes(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a summary to format 6: the model was identified by paths only."""
-    return {**content, "checkpoint_hashes": None, "training_cases": None}
 
 
 def summary_with_surfaces(content: dict[str, Any]) -> dict[str, Any]:
@@ -230,14 +243,9 @@ def model_spec(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "plan": plan(inner)}
 
 
-def model_with_scans(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a model to format 2: its plan was of format 2."""
-    return {**content, "plan": plan_with_scans(content["plan"])}
-
-
-def model_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a model to format 3: its plan was of format 3."""
-    return {**content, "plan": plan_with_resampling(content["plan"])}
+def model_with(upgrade: Upgrade) -> Upgrade:
+    """Returns the upgrade of a model whose plan is upgraded to the next format."""
+    return lambda content: {**content, "plan": upgrade(content["plan"])}
 
 
 def model_with_case_counts(content: dict[str, Any]) -> dict[str, Any]:
@@ -254,16 +262,6 @@ def model_with_architecture(content: dict[str, Any]) -> dict[str, Any]:
 def model_with_gates(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a model to format 6: no network had gates."""
     return {**content, "gates": "none"}
-
-
-def model_with_anatomy(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a model to format 7: its plan was of format 4."""
-    return {**content, "plan": plan_with_anatomy(content["plan"])}
-
-
-def model_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a model to format 8: its plan was of format 5."""
-    return {**content, "plan": plan_with_foreground(content["plan"])}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:

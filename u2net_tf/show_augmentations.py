@@ -82,15 +82,18 @@ def take_pairs(
     shards = CaseShards(settings.data_dir, domain, manifest, domain.train)
     with translate_tf_errors([shards]):
         return [
-            (_first(one), _first(other))
+            (_first(one, domain), _first(other, domain))
             for one, other in zip(before, after, strict=True)
         ]
 
 
-def _first(batch: dict[str, np.ndarray]) -> Patch:
+def _first(batch: dict[str, np.ndarray], domain: Domain) -> Patch:
+    """Returns the first patch; voxels without annotation become background."""
     from u2net_tf.visualization.contact_sheet import Patch
 
-    return Patch(batch["image"][0], batch["labels"][0], batch["case"][0].decode())
+    labels = batch["labels"][0]
+    labels = labels * (labels != domain.ignore_index)
+    return Patch(batch["image"][0], labels, batch["case"][0].decode())
 
 
 def run() -> None:

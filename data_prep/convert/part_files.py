@@ -25,7 +25,7 @@ from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.shards.manifest import ImageDtype
 from u2net_tf.shards.record_size import require_record_size
 from u2net_tf.volumes import case as case_files
-from u2net_tf.volumes import crop_and_resample, msd
+from u2net_tf.volumes import case_labels, crop_and_resample, msd
 from u2net_tf.volumes.cropped_foreground import describe_cropped_foreground
 
 # To be increased with each change to preprocessing that changes voxels, so that parts
@@ -175,9 +175,13 @@ def _write_part(job: ConversionJob) -> None:
         resample_modalities=job.resample_modalities,
         **memory,
     )
-    labels = case_files.read_labels(job.case.label_path, image, job.domain, **memory)
+    labels = case_labels.read_labels(job.case.label_path, image, job.domain, **memory)
     crop = crop_and_resample.find_crop(image, job.domain, **memory)
-    if note := describe_cropped_foreground(labels, crop.box, path=job.case.label_path):
+    foreground = labels != 0
+    if job.domain.ignore_index is not None:
+        foreground &= labels != job.domain.ignore_index
+    path = job.case.label_path
+    if note := describe_cropped_foreground(foreground, crop.box, path=path):
         logging.warning("%s", note)
     require_record_size(
         job.case.image_path,

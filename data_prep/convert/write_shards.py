@@ -202,14 +202,14 @@ def _serialize(job: ConversionJob) -> tuple[bytes, CaseEntry]:
     from u2net_tf.shards import records
 
     part = load_part(job)
-    num_classes = job.domain.num_classes
     coordinates, coordinate_counts = records.sample_coordinates(
         part.labels,
-        num_classes,
+        job.domain.num_classes,
+        partly_annotated=job.domain.ignore_index is not None,
         per_class=COORDINATES_PER_CLASS,
         seed=zlib.crc32(f"{job.domain.name}/{job.case.name}".encode()),
     )
-    counts = records.count_labels(part.labels, num_classes)
+    counts = records.count_labels(part.labels, job.domain.num_label_indices)
     serialized = records.encode(
         records.Record(
             domain=job.domain.name,

@@ -9,7 +9,7 @@ from typing import cast
 from data_prep.config import Normalization, PlanConfig, SplitConfig
 from data_prep.plan import label_classes, pool_intensities, split_file
 from data_prep.plan.draw_split import CaseSplit
-from data_prep.plan.label_classes import Merges
+from data_prep.plan.label_classes import Unions
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import AXES, Axis
 from u2net_tf.plan.preprocessing import Preprocessing
@@ -25,6 +25,7 @@ class Choices:
       max_patch_voxels: maximum number of voxels of a patch.
       normalization: see `pool_intensities.choose_statistics`.
       merges: label merges per domain; they replace those of a preset.
+      regions: regions per domain, in addition to those of `dataset.json`.
       keep_components: number for every class, or None to derive it from the survey.
       keep_foreground_components: number for the foreground, or None to derive it.
       mirror_axes: axes for every domain, or None for "x", or no axis if two classes are
@@ -40,7 +41,8 @@ class Choices:
     use_presets: bool
     max_patch_voxels: int
     normalization: Normalization
-    merges: Merges
+    merges: Unions
+    regions: Unions
     keep_components: int | None
     keep_foreground_components: int | None
     mirror_axes: tuple[Axis, ...] | None
@@ -85,7 +87,8 @@ def read_choices(config: PlanConfig, names: Sequence[str]) -> Choices:
         use_presets=config.preset == "auto",
         max_patch_voxels=config.max_patch_voxels,
         normalization=config.intensity_normalization,
-        merges=label_classes.parse_merges(list(config.merge_labels)),
+        merges=label_classes.parse_unions("merge_labels", config.merge_labels),
+        regions=label_classes.parse_unions("regions", config.regions),
         keep_components=_read_count("keep_components", config.keep_components),
         keep_foreground_components=_read_count(
             "keep_foreground_components", config.keep_foreground_components

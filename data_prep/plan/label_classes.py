@@ -11,46 +11,54 @@ from data_prep.survey.examine_case import CaseFacts
 from data_prep.survey.measurements import FOREGROUND
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Label, require_classes
+from u2net_tf.plan.labels import Label, require_classes
 from u2net_tf.wording import first_few
 
-# domain -> name of a class -> the raw values that it merges.
-Merges = Mapping[str, Mapping[str, tuple[int, ...]]]
+# domain -> name of a union -> its raw values.
+Unions = Mapping[str, Mapping[str, tuple[int, ...]]]
 
-_MERGE = re.compile(r"(?P<domain>[^:=]+):(?P<name>[^:=]+)=(?P<values>\d+(\+\d+)+)")
+_UNION = re.compile(r"(?P<domain>[^:=]+):(?P<name>[^:=]+)=(?P<values>\d+(\+\d+)+)")
 # Smaller components are removed if the largest ones make up this fraction of a class,
 # mean over cases.
 _MIN_FRACTION = 0.99
 
 
-def parse_merges(texts: Sequence[str]) -> Merges:
-    """Parses the values of `merge_labels`.
+def parse_unions(setting: str, texts: Sequence[str]) -> Unions:
+    """Parses the values of `merge_labels` or `regions`.
 
     Args:
+      setting: name of the setting, for error messages.
       texts: values such as "Task03_Liver:liver=1+2".
 
     Raises:
-      InputError: if a value has a different form, or a class is given twice.
+      InputError: if a value has a different form, or a union is given twice or contains
+        a value twice.
     """
-    merges: dict[str, dict[str, tuple[int, ...]]] = {}
+    unions: dict[str, dict[str, tuple[int, ...]]] = {}
     for text in texts:
-        match = _MERGE.fullmatch(text)
+        match = _UNION.fullmatch(text)
         if not match:
             raise InputError(
-                "`merge_labels`",
+                f"`{setting}`",
                 expected="DOMAIN:NAME=VALUE+VALUE such as Task03_Liver:liver=1+2",
                 received=repr(text),
             )
-        classes = merges.setdefault(match["domain"], {})
-        if match["name"] in classes:
+        of_domain = unions.setdefault(match["domain"], {})
+        if match["name"] in of_domain:
             raise InputError(
-                "`merge_labels`",
-                expected=f"the class {match['name']!r} of {match['domain']} once",
+                f"`{setting}`",
+                expected=f"{match['name']!r} of {match['domain']} once",
                 received="two entries",
             )
-        values = match["values"].split("+")
-        classes[match["name"]] = tuple(int(value) for value in values)
-    return merges
+        values = tuple(int(value) for value in match["values"].split("+"))
+        if len(set(values)) < len(values):
+            raise InputError(
+                f"`{setting}`={match['domain']}:{match['name']}",
+                expected="each value once",
+                received=match["values"],
+            )
+        of_domain[match["name"]] = values
+    return unions
 
 
 def merge_labels(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from data_prep.plan import left_and_right
-from u2net_tf.plan.domains import Axis, Domain, Label
+from u2net_tf.plan.domains import Axis, Domain
+from u2net_tf.plan.labels import Label
 from u2net_tf.wording import first_few
 
 

@@ -7,35 +7,27 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from data_prep.config import PlanConfig, SurveyConfig
 from data_prep.plan import (
     draw_split,
     mirroring,
     network_settings,
     plan_labels,
     pool_intensities,
-    resampled_sizes,
     split_file,
 )
 from data_prep.plan.choices import Choices
 from data_prep.plan.draw_split import CaseSplit
+from data_prep.plan.fitting_cases import all_usable, fitting_cases, reason
 from data_prep.plan.measure_ranges import measure_ranges
 from data_prep.plan.network_settings import PRESETS, NetworkSettings
 from data_prep.plan.pool_intensities import PooledStatistics
-from data_prep.plan.resampled_sizes import ResampledSizes
-from data_prep.survey.examine_case import IMAGE, CaseFacts, Fault, is_usable
+from data_prep.survey.examine_case import CaseFacts
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import AXES, Domain, Label
+from u2net_tf.plan.domains import AXES, Domain
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.wording import first_few
-
-# Maximum number of cases that an error lists; the survey lists all of them.
-_MAX_REASONS = 20
-# Settings that a fault may name but that planning does not have.
-_SETTING_OF_SURVEY = re.compile(
-    f"`({'|'.join(SurveyConfig.settings().keys() - PlanConfig.settings().keys())})`"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +51,14 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
     Raises:
       InputError: if a setting, a file or a case cannot be used.
     """
-    cases, excluded, sizes = _fitting_cases(facts, choices)
+    cases, excluded, sizes = fitting_cases(facts, choices)
     split = _split(facts, cases, excluded, choices)
     # Voxels of test cases must not affect any decision, not even on postprocessing.
     training = [case for case in cases if case.case not in split.test]
     labels = plan_labels.plan_labels(facts, training, choices, folds=bool(split.folds))
+    regions = plan_labels.plan_regions(facts, choices, labels)
     pooled = _pool_intensities(facts, training, labels, choices)
-    if pooled.statistics is None and not _all_usable(cases, choices):
+    if pooled.statistics is None and not all_usable(cases, choices):
         return _plan_scan_by_scan(facts, choices, pooled)
     z, y, x = (math.floor(size + 0.5) for size in sizes.median_shape)
     network, source = _choose_network(facts, choices, (z, y, x), len(cases))
@@ -75,6 +68,8 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
             raw_dir=facts.folder,
             modalities=facts.modalities,
             labels=labels,
+            ignore_label=facts.ignore_label,
+            regions=regions,
             spacing_mm=sizes.spacing_mm,
             median_shape=(z, y, x),
             patch_size=network.patch_size,
@@ -98,19 +93,13 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
         *_leak_notes(split, choices),
         *_notes(domain, network, choices),
         *pooled.notes,
-        *(f"left out {_reason(case)}" for case in excluded),
+        *(f"left out {reason(case)}" for case in excluded),
     ]
     return PlannedDomain(domain, source, _named(facts, notes))
 
 
 def _named(facts: DomainFacts, notes: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{facts.name}: {note}" for note in notes)
-
-
-def _all_usable(cases: Sequence[CaseFacts], choices: Choices) -> bool:
-    """Returns whether cases are usable if all scans have their own statistics."""
-    clip_percentiles = choices.preprocessing.clip_percentiles
-    return all(_is_usable(case, choices, clip_percentiles) for case in cases)
 
 
 def _plan_scan_by_scan(
@@ -184,44 +173,6 @@ def _notes(domain: Domain, network: NetworkSettings, choices: Choices) -> Iterab
             yield f"class {label.name} merges the values {values}"
 
 
-def _usable_cases(
-    facts: DomainFacts, choices: Choices
-) -> tuple[list[CaseFacts], list[CaseFacts]]:
-    fixed = pool_intensities.fixed_modalities(
-        facts.modalities, choices.normalization, choices.preprocessing
-    )
-    clip_percentiles = None if all(fixed) else choices.preprocessing.clip_percentiles
-    good: list[CaseFacts] = []
-    bad: list[CaseFacts] = []
-    for case in facts.cases:
-        usable = _is_usable(case, choices, clip_percentiles)
-        (good if usable else bad).append(case)
-    if bad and not choices.exclude_faulty:
-        raise InputError(
-            facts.name,
-            expected="usable cases",
-            received=f"{len(bad)} of {len(facts.cases)} with faults",
-            hint="Use `exclude_faulty` to leave them out, or `unknown_labels`="
-            f"background to treat unknown labels as background:{_rows(bad)}",
-        )
-    if not good:
-        raise InputError(
-            facts.name, expected="at least one usable case", received="none"
-        )
-    return good, bad
-
-
-def _is_usable(
-    case: CaseFacts, choices: Choices, clip_percentiles: tuple[float, float] | None
-) -> bool:
-    return is_usable(
-        case,
-        unknown_labels=choices.preprocessing.unknown_labels,
-        clip_percentiles=clip_percentiles,
-        margin_voxels=choices.preprocessing.margin_voxels,
-    )
-
-
 def _pool_intensities(
     facts: DomainFacts,
     cases: Sequence[CaseFacts],
@@ -250,49 +201,6 @@ def _preprocessing(
         resample_modalities=facts.resample_modalities,
         intensity_statistics=pooled.statistics,
     )
-
-
-def _fitting_cases(
-    facts: DomainFacts, choices: Choices
-) -> tuple[list[CaseFacts], list[CaseFacts], ResampledSizes]:
-    """Returns the cases to plan with, the excluded cases, and sizes of the first."""
-    cases, excluded = _usable_cases(facts, choices)
-    sizes = resampled_sizes.measure_sizes(
-        cases, choices.preprocessing, max_memory_gb=choices.max_memory_gb
-    )
-    large = [
-        dataclasses.replace(case, faults=(_size_fault(case, sizes), *case.faults))
-        for case in cases
-        if case.case in sizes.too_large
-    ]
-    if large and not choices.exclude_faulty:
-        raise InputError(
-            facts.name,
-            expected="cases that fit when resampled",
-            received=f"{len(large)} of {len(facts.cases)} that do not",
-            hint="Check their voxel sizes, use `exclude_faulty` to leave them out, or "
-            f"raise `max_memory_gb`:{_rows(large)}",
-        )
-    fitting = [case for case in cases if case.case not in sizes.too_large]
-    return fitting, [*excluded, *large], sizes
-
-
-def _size_fault(case: CaseFacts, sizes: ResampledSizes) -> Fault:
-    return Fault(IMAGE, case.image_path, str(sizes.too_large[case.case]))
-
-
-def _rows(bad: Sequence[CaseFacts]) -> str:
-    rows = "".join(f"\n  {_reason(case)}" for case in bad[:_MAX_REASONS])
-    if len(bad) > _MAX_REASONS:
-        rows += f"\n  and {len(bad) - _MAX_REASONS:,} more"
-    return rows
-
-
-def _reason(case: CaseFacts) -> str:
-    """Returns the faults of a case; they refer to settings as flags of the survey."""
-    text = "; ".join(map(str, case.faults))
-    text = _SETTING_OF_SURVEY.sub(r"`python -m data_prep.survey --\1`", text)
-    return f"{case.case}: {text}"
 
 
 def _split(

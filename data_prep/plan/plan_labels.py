@@ -1,4 +1,4 @@
-"""Plans the classes of a domain and the components that predictions keep."""
+"""Plans classes, regions and the components that predictions keep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from data_prep.plan.choices import Choices
 from data_prep.plan.network_settings import PRESETS
 from data_prep.survey.examine_case import CaseFacts
 from data_prep.survey.survey_file import DomainFacts
-from u2net_tf.plan.domains import Label
+from u2net_tf.errors import InputError
+from u2net_tf.plan.labels import Label, Region
+from u2net_tf.wording import first_few
 
 
 def plan_labels(
@@ -71,3 +73,65 @@ def keep_foreground(
     if folds or choices.keep_components == 0:
         return 0
     return label_classes.foreground_components_to_keep(labels, cases=cases)
+
+
+def plan_regions(
+    facts: DomainFacts, choices: Choices, labels: Sequence[Label]
+) -> tuple[Region, ...]:
+    """Returns the regions: those of `dataset.json`, then those of the setting.
+
+    Args:
+      facts: survey of the domain.
+      choices: settings of the plan.
+      labels: the classes, some of which may merge several values.
+
+    Raises:
+      InputError: if a region is given twice, or its values are not those of foreground
+        classes, each with all of its values.
+    """
+    given = choices.regions.get(facts.name, {})
+    if twice := sorted(set(facts.regions) & set(given)):
+        raise InputError(
+            f"`regions`={facts.name}:{twice[0]}",
+            expected="a name that no region in dataset.json has",
+            received=repr(twice[0]),
+        )
+    rows = [
+        (f"{facts.name}: region {name!r}", name, values)
+        for name, values in facts.regions.items()
+    ]
+    rows += [
+        (f"`regions`={facts.name}:{name}", name, values)
+        for name, values in given.items()
+    ]
+    return tuple(
+        Region(name, _classes_of(where, values, labels)) for where, name, values in rows
+    )
+
+
+def _classes_of(
+    where: str, values: Sequence[int], labels: Sequence[Label]
+) -> tuple[str, ...]:
+    """Returns the names of the classes with these values."""
+    remaining = set(values)
+    names = []
+    for label in labels[1:]:
+        found = remaining & set(label.values)
+        if found and found < set(label.values):
+            raise InputError(
+                where,
+                expected=f"all values of the class {label.name!r}, "
+                f"{'+'.join(map(str, label.values))}, or none",
+                received="+".join(map(str, sorted(found))),
+            )
+        if found:
+            names.append(label.name)
+            remaining -= found
+    if remaining:
+        known = sorted(value for label in labels[1:] for value in label.values)
+        raise InputError(
+            where,
+            expected=f"values of foreground classes: {first_few(known, limit=20)}",
+            received=first_few(sorted(remaining)),
+        )
+    return tuple(names)

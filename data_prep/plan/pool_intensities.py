@@ -19,7 +19,7 @@ from data_prep.plan import label_classes
 from data_prep.survey.examine_case import CaseFacts
 from data_prep.survey.survey_file import DomainFacts
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.preprocessing import (
     IntensityStatistics,
     Preprocessing,

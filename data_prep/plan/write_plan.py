@@ -33,6 +33,7 @@ def write_plan(config: PlanConfig) -> tuple[list[PlannedDomain], bool]:
     _check_names("domains", names, surveyed)
     choices = read_choices(config, names)
     _check_names("merge_labels", list(choices.merges), names)
+    _check_names("regions", list(choices.regions), names)
     planned = [plan_domain(surveyed[name], choices) for name in names]
     plan = Plan(domains=tuple(p.domain for p in planned), seed=config.split.seed)
     output = pathlib.Path(config.output)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from data_prep.survey.examine_case import SAME_IMAGE, SAME_NAME, CaseFacts, Fault
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import require_classes
+from u2net_tf.plan.labels import require_classes
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.msd import Dataset
 from u2net_tf.wording import escape_controls, first_few, quantity, three_digits

@@ -19,7 +19,7 @@ from u2net_tf.plan.preprocessing import (
 from u2net_tf.schema import Count, Length, Size, Text
 from u2net_tf.visualization import thumbnails
 from u2net_tf.volumes import case as case_checks
-from u2net_tf.volumes import images, intensities
+from u2net_tf.volumes import case_labels, images, intensities
 from u2net_tf.volumes.boxes import Box
 from u2net_tf.volumes.cropped_foreground import describe_cropped_foreground
 from u2net_tf.volumes.grid import Volume, header_problem, reorient_to
@@ -30,12 +30,12 @@ DEFAULTS = Preprocessing()
 # To be increased when a check or a measurement is added, so that an interrupted survey
 # of an earlier version examines its cases again.
 CHECKS_VERSION = 1
-# Kinds of fault. See `is_usable`.
+# Kinds of fault. See `plan.fitting_cases`.
 IMAGE, LABEL, SAME_IMAGE = "image", "label", "same image"
 CONTRAST = "contrast"
 CROPPED_LABEL = "cropped label"
-GEOMETRY = case_checks.GEOMETRY
-UNKNOWN_LABEL, EMPTY_LABEL = case_checks.UNKNOWN_LABEL, case_checks.EMPTY_LABEL
+GEOMETRY = case_labels.GEOMETRY
+UNKNOWN_LABEL, EMPTY_LABEL = case_labels.UNKNOWN_LABEL, case_labels.EMPTY_LABEL
 SAME_NAME = "same name"
 
 
@@ -67,7 +67,8 @@ class SurveyJob:
       image_paths: the image, one file or one per modality.
       label_path: the label map.
       num_modalities: number of channels that the image should have.
-      known_labels: values that are allowed in the label map.
+      known_labels: values of the classes.
+      ignore_label: value of voxels without annotation; None if there is none.
       spacing_source: "pixdim" or "affine".
       round_labels: whether label values that are nearly integers are rounded.
       resample_modalities: whether files whose grid differs from that of the first are
@@ -84,6 +85,7 @@ class SurveyJob:
     num_modalities: int
     known_labels: tuple[int, ...]
     spacing_source: SpacingSource
+    ignore_label: int | None = None
     round_labels: bool = False
     resample_modalities: bool = False
     max_memory_gb: float | None = None
@@ -202,9 +204,7 @@ def examine_case(job: SurveyJob) -> CaseFacts:
         faults += _label_faults(labels, image, job)
         warnings += _label_warnings(labels, image)
         _check_crop(image, labels, facts, job, faults, warnings)
-    if job.thumbnail is not None and image is not None:
-        picture = thumbnails.make_thumbnail(image, labels, job.known_labels)
-        thumbnails.save_thumbnail(job.thumbnail, picture)
+    _save_thumbnail(image, labels, job)
     return CaseFacts(
         domain=job.domain,
         case=job.case,
@@ -214,6 +214,18 @@ def examine_case(job: SurveyJob) -> CaseFacts:
         faults=tuple(faults),
         warnings=tuple(warnings),
     )
+
+
+def _save_thumbnail(
+    image: Volume | None, labels: Volume | None, job: SurveyJob
+) -> None:
+    """Saves a picture of the case, if it is requested and the image can be read."""
+    if job.thumbnail is None or image is None:
+        return
+    picture = thumbnails.make_thumbnail(
+        image, labels, job.known_labels, ignore_label=job.ignore_label
+    )
+    thumbnails.save_thumbnail(job.thumbnail, picture)
 
 
 def _default_crop(facts: Mapping[str, Any]) -> Box:
@@ -255,7 +267,9 @@ def _label_warnings(labels: Volume, image: Volume | None) -> list[str]:
 
 
 def _label_faults(labels: Volume, image: Volume | None, job: SurveyJob) -> list[Fault]:
-    found = case_checks.label_faults(labels, image, known=job.known_labels)
+    found = case_labels.label_faults(
+        labels, image, known=job.known_labels, ignore_label=job.ignore_label
+    )
     return [Fault(kind, job.label_path, text) for kind, text in found.items()]
 
 
@@ -280,32 +294,3 @@ def _check_crop(
         faults.append(Fault(CROPPED_LABEL, job.label_path, error.problem))
     else:
         warnings += [note] if note else []
-
-
-def is_usable(
-    facts: CaseFacts,
-    *,
-    unknown_labels: str,
-    clip_percentiles: tuple[float, float] | None = DEFAULTS.clip_percentiles,
-    margin_voxels: int = DEFAULTS.margin_voxels,
-) -> bool:
-    """Returns whether a case can be used for training despite its faults.
-
-    Args:
-      facts: the case.
-      unknown_labels: "background" if label values without a class are treated as
-        background, "fail" if not.
-      clip_percentiles: percentiles to which intensities are clipped; None for fixed
-        limits. The survey checks the contrast with the default ones; with others, the
-        conversion decides.
-      margin_voxels: margin of the crop. The survey checks whether the foreground is
-        cropped with the default one; with a larger one, the conversion decides.
-    """
-    tolerated = {EMPTY_LABEL, SAME_NAME}
-    if unknown_labels == "background":
-        tolerated.add(UNKNOWN_LABEL)
-    if clip_percentiles != DEFAULTS.clip_percentiles:
-        tolerated.add(CONTRAST)
-    if margin_voxels > DEFAULTS.margin_voxels:
-        tolerated.add(CROPPED_LABEL)
-    return all(fault.kind in tolerated for fault in facts.faults)

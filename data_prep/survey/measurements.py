@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from u2net_tf.plan.preprocessing import FOREGROUND_PERCENTILES, IntensityStatistics
-from u2net_tf.volumes import case as case_checks
-from u2net_tf.volumes import components, crop_and_resample
+from u2net_tf.volumes import case_labels, components, crop_and_resample
 from u2net_tf.volumes.boxes import Box, add_margin
 from u2net_tf.volumes.grid import Volume
 
@@ -66,7 +65,7 @@ def measure_labels(
       known: values of the classes.
     """
     foreground = np.isin(labels, [value for value in known if value])
-    counts = case_checks.count_values(labels)
+    counts = case_labels.count_values(labels)
     voxels = {str(value): count for value, count in counts.items()}
     shares = {}
     for value in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -38,6 +39,8 @@ class DomainFacts:
       resample_modalities: whether modalities in separate files are resampled to the
         grid of the first one if their grids differ.
       cases: the cases, sorted by name.
+      ignore_label: raw value of voxels without annotation; None if there is none.
+      regions: name -> raw values of a union of classes.
       warnings: warnings that are not about a single case.
     """
 
@@ -49,6 +52,8 @@ class DomainFacts:
     cases: tuple[CaseFacts, ...]
     round_labels: bool = False
     resample_modalities: bool = False
+    ignore_label: int | None = None
+    regions: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -137,6 +142,7 @@ SURVEY = FileFormat(
         migrations.survey_units,
         migrations.survey_with_resampling,
         migrations.survey_with_foreground,
+        migrations.survey_with_regions,
     ),
 )
 

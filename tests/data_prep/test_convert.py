@@ -29,7 +29,8 @@ from data_prep.convert import __main__ as convert_command
 from data_prep.convert import convert_domains, part_files, write_shards
 from u2net_tf import files, locks
 from u2net_tf.errors import InputError, StoppedError
-from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.plan.preprocessing import Preprocessing

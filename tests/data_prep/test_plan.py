@@ -8,6 +8,7 @@ from invented_surveys import make_case, make_domain, make_faulty, plan_one
 from data_prep.plan import label_classes
 from data_prep.survey import survey_file
 from u2net_tf.errors import InputError
+from u2net_tf.plan.labels import Region
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.plan.preprocessing import Preprocessing
 
@@ -230,13 +231,69 @@ class TestLabels:
         )
         assert [label.values for label in domain.labels] == [(0, 2), (1,)]
 
+    def test_regions(self, plan):
+        domain = dataclasses.replace(make_domain(), regions={"all": (1, 2)})
+        flags = {"regions": "Task99_Knee:both=1+2"}
+        (planned,) = plan(domain, **flags).domains
+        names = tuple(label.name for label in planned.labels[1:])
+        assert planned.regions == (Region("all", names), Region("both", names))
+
+    def test_a_region_has_whole_classes(self):
+        labels = {0: "background", 1: "a", 2: "b", 3: "c"}
+        domain, _ = plan_one(
+            make_domain("K", labels=labels),
+            merges={"K": {"ab": (1, 2)}},
+            regions={"K": {"all": (1, 2, 3)}},
+        )
+        assert domain.regions == (Region("all", ("ab", "c")),)
+        with pytest.raises(InputError) as caught:
+            plan_one(
+                make_domain("K", labels=labels),
+                merges={"K": {"ab": (1, 2)}},
+                regions={"K": {"bc": (2, 3)}},
+            )
+        assert str(caught.value) == (
+            "`regions`=K:bc: expected all values of the class 'ab', 1+2, or none. "
+            "Received: 2"
+        )
+
+    @pytest.mark.parametrize(
+        ("texts", "message"),
+        [
+            ("K:all", "`regions`: expected DOMAIN:NAME=VALUE+VALUE"),
+            ("K:all=1+9", "`regions`=K:all: expected values of foreground classes: 1"),
+            ("K:all=0+1", "Received: 0"),
+            ("K:all=1+2 K:all=1+2", "expected 'all' of K once"),
+            ("K:two=1+2", "`regions`=K:two: expected a name that no region in"),
+        ],
+    )
+    def test_bad_regions_are_an_error(self, texts, message):
+        facts = dataclasses.replace(make_domain("K"), regions={"two": (1, 2)})
+
+        def make():
+            regions = label_classes.parse_unions("regions", texts.split())
+            plan_one(facts, regions=regions)
+
+        with pytest.raises(InputError) as caught:
+            make()
+        assert message in str(caught.value)
+
+    def test_unusable_regions_of_the_dataset_are_an_error(self):
+        facts = dataclasses.replace(make_domain("K"), regions={"two": (1, 7)})
+        with pytest.raises(InputError, match="K: region 'two': .*Received: 7"):
+            plan_one(facts)
+
+    def test_the_ignore_label_is_kept(self):
+        domain, _ = plan_one(dataclasses.replace(make_domain("K"), ignore_label=9))
+        assert domain.ignore_label == 9
+
     @pytest.mark.parametrize(
         ("texts", "message"),
         [
             ("K:knee", "expected DOMAIN:NAME=VALUE+VALUE"),
             ("K:knee=1", "expected DOMAIN:NAME=VALUE+VALUE"),
             ("K:knee=1+5", "expected values among 0, 1, 2. Received: 5"),
-            ("K:knee=1+1", "Received: 1 twice"),
+            ("K:knee=1+1", "expected each value once. Received: 1+1"),
             ("K:background=1+2", "distinct names. Received: several times: backgr"),
             ("K:all=0+1+2", "2 to 256 classes, including the background. Received: 1"),
             ("K:k=0+1 K:k=1+2", "once. Received: two entries"),
@@ -245,7 +302,7 @@ class TestLabels:
     )
     def test_bad_merge_is_an_error(self, texts, message):
         def merge():
-            merges = label_classes.parse_merges(texts.split())
+            merges = label_classes.parse_unions("merge_labels", texts.split())
             plan_one(make_domain("K"), merges=merges)
 
         with pytest.raises(InputError, match="`merge_labels`") as error:

@@ -194,7 +194,7 @@ def test_output_that_is_a_file_is_an_error(tmp_path, faulty, run_light):
         (None, "expected a survey written by `python -m data_prep.survey`"),
         ("{", "Received"),
         ("[]", "Received"),
-        ('{"format": 9}', "format: expected an integer from 1 to 5"),
+        ('{"format": 9}', "format: expected an integer from 1 to 6"),
         ('{"format": 1, "domains": [{"name": "A"}]}', "[0].folder: expected a val"),
     ],
 )

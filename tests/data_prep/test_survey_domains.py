@@ -18,13 +18,13 @@ from invented_scans import draw_image, make_labels
 from recorded_progress import RecordedProgress
 
 from data_prep.config import SurveyConfig
+from data_prep.plan.fitting_cases import is_usable
 from data_prep.survey import compare_cases, survey_domains, survey_file
 from data_prep.survey import examine_case as examine_case_module
 from data_prep.survey.examine_case import (
     CaseFacts,
     SurveyJob,
     examine_case,
-    is_usable,
 )
 from data_prep.survey.survey_domains import EXAMINED_CASE, ExaminedCase
 from u2net_tf.errors import InputError

@@ -74,6 +74,7 @@ def test_each_domain_is_scored_with_its_model(models, tmp_path):
     found = evaluate_model(configure(tmp_path), progress="progress")
     output_dir = tmp_path / "model" / "test"
     options = {
+        "regions": (),
         "surface_tolerance_mm": None,
         "overwrite": False,
         "reading": ReadingConfig(),

@@ -12,7 +12,8 @@ from u2net_tf.evaluation.listed_cases import (
 )
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Label, Plan
+from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.labels import Label, Region
 from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.plan.preprocessing import IntensityStatistics, Preprocessing
 
@@ -50,6 +51,17 @@ def test_a_plan_lists_the_cases_for_a_model_without_them(write_plan):
     one, two = list_cases(serve(WITHOUT_NAMES), write_plan(moved, toy.ONE), None)
     assert one == toy.ONE
     assert two == moved
+
+
+def test_a_plan_overrides_the_regions_of_the_model(write_plan):
+    other = dataclasses.replace(toy.TWO, regions=(Region("all", ("rim", "core")),))
+    assert list_cases(serve(SPEC), write_plan(toy.ONE, other), None) == [toy.ONE, other]
+
+
+def test_a_plan_has_the_ignore_label_of_the_model(write_plan):
+    other = dataclasses.replace(toy.ONE, ignore_label=9)
+    text = message(serve(SPEC), write_plan(other, toy.TWO))
+    assert "Task91_One: ignore_label: expected None, as in model. Received: 9" in text
 
 
 def test_a_plan_overrides_the_cases_of_the_model(write_plan):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from u2net_tf.evaluation.metrics import dice, false_positive_ml
+from u2net_tf.evaluation.metrics import annotated_only, dice, false_positive_ml
 
 
 def row(*values, dtype=np.uint8):
@@ -55,6 +55,24 @@ class TestDice:
 
     def test_excludes_the_background(self):
         assert dice(row(0), row(0), num_classes=1).shape == (0,)
+
+
+class TestAnnotatedOnly:
+    def test_both_are_background_where_the_reference_is_ignored(self):
+        found = annotated_only(row(3, 1, 2, 3, 0), row(1, 1, 2, 0, 2), 3)
+        np.testing.assert_array_equal(found, [row(0, 1, 2, 0, 0), row(0, 1, 2, 0, 2)])
+        assert [mask.dtype for mask in found] == [np.uint8, np.uint8]
+
+    def test_without_an_ignore_label(self):
+        masks = row(3, 1), row(1, 1)
+        found = annotated_only(*masks, None)
+        assert found[0] is masks[0]
+        assert found[1] is masks[1]
+
+    def test_shapes_must_agree(self):
+        for index in (None, 3):
+            with pytest.raises(ValueError, match="expected equal shapes"):
+                annotated_only(row(0, 1), row(0), index)
 
 
 class TestFalsePositiveVolume:

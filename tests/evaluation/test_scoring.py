@@ -23,6 +23,7 @@ from u2net_tf.inference import case_memory, usable_cases
 from u2net_tf.inference.predictor import Prediction, Predictor
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.volumes import case as case_files
+from u2net_tf.volumes import case_labels
 
 
 class Oracle:
@@ -468,7 +469,7 @@ class TestSurfaces:
         domain = tiny_data.plan.domains[0]
         case = scoring.find_cases(domain, "train", None)[0]
         image = case_files.read_image(case.image_paths, domain)
-        reference = case_files.read_labels(case.label_path, image, domain)
+        reference = case_labels.read_labels(case.label_path, image, domain)
         left = np.zeros_like(reference)
         left[:, :, : left.shape[2] // 2] = 1
         expected = {

@@ -8,6 +8,7 @@ import wcwidth
 
 from u2net_tf.evaluation import tables
 from u2net_tf.evaluation.tables import CaseScore, ClassScore
+from u2net_tf.plan.labels import Region
 
 NAN = math.nan
 SCORES = [
@@ -47,6 +48,30 @@ class TestSummarize:
     def test_without_cases(self):
         (row,) = tables.summarize([], [toy.ONE])
         assert equal(row, ClassScore("Task91_One", "organ", NAN, NAN, 0, 0, 0, NAN))
+
+
+class TestRegions:
+    REGION = Region("both", ("rim", "core"))
+    DOMAINS = (toy.ONE, dataclasses.replace(toy.TWO, regions=(REGION,)))
+    SCORES = [
+        *SCORES[:2],
+        *(dataclasses.replace(s, dice={**s.dice, "both": 0.5}) for s in SCORES[2:]),
+    ]
+
+    def test_are_not_classes(self):
+        assert equal(tables.summarize(self.SCORES, self.DOMAINS), ROWS)
+        (row,) = tables.summarize_regions(self.SCORES, self.DOMAINS)
+        assert equal(row, ClassScore("Task92_Two", "both", 0.5, 0.0, 3, 0, 0, NAN))
+
+    def test_follow_the_mean_in_the_table(self):
+        regions = tables.summarize_regions(self.SCORES, self.DOMAINS)
+        lines = tables.format_table(ROWS, regions).splitlines()
+        start = next(i for i, line in enumerate(lines) if "43.75" in line)
+        assert lines[start].startswith("mean of the classes")
+        assert lines[start + 1].startswith("-----")
+        assert lines[start + 2].rstrip() == "regions, not in the mean"
+        columns = ["Task92_Two", "both", "50.00", "0.00", "3", "0", "0", "–"]
+        assert lines[start + 3].split() == columns
 
 
 class TestMeanDice:

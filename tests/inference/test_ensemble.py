@@ -18,7 +18,8 @@ from u2net_tf.inference.ensemble import (
 from u2net_tf.inference.memory_budget import MemoryBudget
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Label, Plan
+from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.preprocessing import Preprocessing
 
 

@@ -16,7 +16,8 @@ from u2net_tf.inference.memory_budget import MemoryBudget, Need
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import prepare_scan
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Label, Plan
+from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.volumes.crop_and_resample import preprocess_volume, resampling_bytes
 from u2net_tf.volumes.grid import Grid, Volume

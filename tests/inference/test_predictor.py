@@ -12,11 +12,12 @@ from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import prepare_scan
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.progress import silent
 from u2net_tf.volumes import case as case_files
-from u2net_tf.volumes import nifti
+from u2net_tf.volumes import case_labels, nifti
 from u2net_tf.volumes.grid import Grid, Volume
 
 ORGAN = Domain(
@@ -94,7 +95,7 @@ def predict_file(predictor, path, domain=0, **options):
     image = case_files.read_image(paths, settings)
     prediction = predictor.predict(image, domain, **options)
     output = paths[0].with_name("predicted.nii.gz")
-    labels = case_files.raw_labels(prediction.classes, settings)
+    labels = case_labels.raw_labels(prediction.classes, settings)
     nifti.save_labels(output, labels, image.grid)
     return nib.load(output), prediction
 

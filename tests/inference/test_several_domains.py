@@ -27,7 +27,8 @@ from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.anatomy import Anatomy, Code
-from u2net_tf.plan.domains import Label, Plan
+from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.preprocessing import IntensityStatistics
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes.anatomy import ABNORMAL, find_anatomy

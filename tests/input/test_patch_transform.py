@@ -11,7 +11,8 @@ from u2net_tf.input.augmentation import intensity, mirroring, spatial
 from u2net_tf.input.augmentation.warp import Warp
 from u2net_tf.input.patch_transform import make_patch_transform
 from u2net_tf.networks.ops.resizing import resize_image, resize_labels
-from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.labels import Label
 
 DOMAIN = Domain(
     name="Task90_Thick",

@@ -12,7 +12,8 @@ from u2net_tf.config.data import DataConfig, SamplingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.input import buffers, pipeline
 from u2net_tf.networks.ops.resizing import resize_image, resize_labels
-from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.shards import manifest, records
 

@@ -25,6 +25,7 @@ def draw_origins(
     index=1,
     batch_size=2,
     oversample=1 / 3,
+    partly_annotated=False,
     **shares,
 ):
     """Returns (count, 3) origins, drawn inside tf.data."""
@@ -33,7 +34,15 @@ def draw_origins(
     def draw(number):
         seed = tf.stack([tf.constant(7, tf.int64), number])
         where = tf.constant(index, tf.int64)
-        return sampling.draw_patch_origin(fields, size, where, batch_size, chosen, seed)
+        return sampling.draw_patch_origin(
+            fields,
+            size,
+            where,
+            batch_size,
+            chosen,
+            seed,
+            partly_annotated=partly_annotated,
+        )
 
     dataset = tf.data.Dataset.range(count).map(draw).batch(count)
     (starts,) = dataset.as_numpy_iterator()
@@ -243,6 +252,60 @@ def test_case_without_foreground_is_cropped_anywhere(index):
     )
     assert starts.min(axis=0).tolist() == [0, 0, 0]
     assert starts.max(axis=0).tolist() == [3, 3, 3]
+
+
+class TestPartlyAnnotated:
+    """Only the slices 2 to 4 and 15 are annotated; index 3 marks the others."""
+
+    @pytest.fixture
+    def fields(self):
+        labels = two_blobs()
+        annotated = np.isin(np.arange(20), (2, 3, 4, 15))
+        labels[~annotated] = 3
+        fields = make_fields(labels)
+        background = np.argwhere(labels == 0)[::40].astype(np.int32)
+        coordinates = tf.concat([background, fields["coordinates"]], axis=0)
+        counts = [len(background), 60, 1, 0]
+        return {
+            **fields,
+            "coordinates": coordinates,
+            "coordinate_counts": tf.constant(counts, tf.int64),
+        }
+
+    def draw(self, fields, smallest, foreground):
+        return draw_origins(
+            fields,
+            4000,
+            partly_annotated=True,
+            smallest_share=smallest,
+            foreground_share=foreground,
+        )
+
+    def test_other_patches_are_around_annotated_background(self, fields):
+        starts = self.draw(fields, 0, 0)
+        count = int(fields["coordinate_counts"][0])
+        centres = np.clip(fields["coordinates"][:count] - 2, 0, 15)
+        found = {tuple(start) for start in starts.tolist()}
+        assert found == {tuple(centre) for centre in centres.tolist()}
+
+    def test_shares_are_those_of_other_domains(self, fields):
+        starts = self.draw(fields, 0.3, 0)
+        assert_fraction((starts == (13, 14, 12)).all(axis=1), 0.3)
+        # All foreground, without the background that precedes it.
+        starts = self.draw(fields, 0, 1)
+        assert on_foreground(starts).all()
+        assert_fraction((starts == (13, 14, 12)).all(axis=1), 1 / 61)
+
+    def test_without_annotated_background_they_are_around_foreground(self, fields):
+        count = int(fields["coordinate_counts"][0])
+        fields["coordinates"] = fields["coordinates"][count:]
+        fields["coordinate_counts"] = tf.constant([0, 60, 1, 0], tf.int64)
+        assert on_foreground(self.draw(fields, 0, 0)).all()
+
+    def test_without_annotation_they_are_anywhere(self, fields):
+        fields["coordinates"] = fields["coordinates"][:0]
+        fields["coordinate_counts"] = tf.constant([0, 0, 0, 0], tf.int64)
+        assert len(np.unique(self.draw(fields, 0.5, 0.5), axis=0)) > 1000
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from u2net_tf.export_packages import import_package, openvino_core
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
 from u2net_tf.networks.u2net import U2Net
-from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.published_weights.variables import load_published_weights
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 from invented_plan import HIP, KNEE, PLAN
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 
 
 def test_properties_of_a_domain():
@@ -18,6 +18,21 @@ def test_properties_of_a_domain():
     assert HIP.monitored_split == "test"
     with pytest.raises(ValueError, match="split: expected one of"):
         KNEE.cases("val")
+
+
+def test_ignored_voxels_have_the_index_after_the_classes():
+    assert (KNEE.ignore_index, KNEE.num_label_indices) == (None, 2)
+    for value in (9, -1, 2):
+        domain = dataclasses.replace(KNEE, ignore_label=value)
+        assert (domain.ignore_index, domain.num_label_indices) == (2, 3)
+        assert domain.num_classes == 2
+
+
+def test_an_index_fits_into_a_byte():
+    labels = tuple(Label(f"c{i}", (i,)) for i in range(256))
+    assert dataclasses.replace(KNEE, labels=labels[:-1], ignore_label=300)
+    with pytest.raises(InputError, match="at most 255 classes besides an ignore label"):
+        dataclasses.replace(KNEE, labels=labels, ignore_label=300)
 
 
 def test_domains_by_name():

@@ -13,7 +13,8 @@ from u2net_tf.models.spec import (
 )
 from u2net_tf.plan import plan_file
 from u2net_tf.plan.anatomy import Anatomy, Code
-from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.plan_file import load_plan, plan_to_json
 from u2net_tf.plan.preprocessing import IntensityStatistics, Preprocessing
 from u2net_tf.plan.scan_ranges import ScanRanges
@@ -116,6 +117,11 @@ def pop_foreground(domain):
     assert domain["preprocessing"].pop("intensity_statistics") is None
 
 
+def pop_regions(domain):
+    assert domain.pop("ignore_label") is None
+    assert domain.pop("regions") == []
+
+
 def pop_anatomy(domain):
     for label in domain["labels"]:
         assert label.pop("anatomy") is None
@@ -128,6 +134,7 @@ def pop_anatomy(domain):
         (pop_resample_modalities, 3, 2),
         (pop_anatomy, 4, 6),
         (pop_foreground, 5, 7),
+        (pop_regions, 6, 8),
     ],
 )
 def test_an_older_plan_and_model_without_later_fields(pop, plan_format, model_format):
@@ -234,7 +241,7 @@ def test_error_of_a_later_plan_names_its_version():
     content["written_by"] = "u2net-tf 7.1"
     with pytest.raises(InputError) as caught:
         plan_file.PLAN.from_text(json.dumps(content), "plan.json")
-    assert "plan.json: format: expected an integer from 1 to 6" in str(caught.value)
+    assert "plan.json: format: expected an integer from 1 to 7" in str(caught.value)
     assert str(caught.value).endswith("Received: 99, written by u2net-tf 7.1")
 
 
@@ -290,7 +297,7 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["format"], 7),
+        (["format"], 8),
         (["format"], 0),
         (["format"], "1"),
         (["format"], ...),
@@ -315,6 +322,15 @@ D, P, L = ["domains", 1], ["domains", 1, "preprocessing"], ["domains", 1, "label
         ([*D, "spacing_mm"], [1, 1, "1"]),
         ([*D, "spacing_mm"], [1, 1, float("inf")]),
         ([*D, "spacing_mm"], [1, 1, float("nan")]),
+        ([*D, "ignore_label"], 3),
+        ([*D, "ignore_label"], 0),
+        ([*D, "ignore_label"], 9.0),
+        ([*D, "regions"], [{"name": "bone", "classes": ["bone"]}]),
+        ([*D, "regions"], [{"name": "all", "classes": ["background", "bone"]}]),
+        ([*D, "regions"], [{"name": "all", "classes": ["bone", "bone"]}]),
+        ([*D, "regions"], [{"name": "all", "classes": ["skin"]}]),
+        ([*D, "regions"], [{"name": "all", "classes": []}]),
+        ([*D, "regions"], [{"name": "all", "classes": ["bone"]}] * 2),
         ([*D, "median_shape"], [1, 1, 0]),
         ([*D, "median_shape"], [1, 1, 1.5]),
         ([*D, "patch_size"], [20, 192]),

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from invented_plan import ORGAN as DOMAIN
 
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.plan.preprocessing import Preprocessing
 
@@ -14,6 +14,7 @@ from u2net_tf.plan.preprocessing import Preprocessing
         {"name": "Task92"},
         {"modalities": ("ADC", "T2")},
         {"labels": (Label("background", (0,)), Label("organ", (1,)))},
+        {"ignore_label": 9},
         {"spacing_mm": (3.0, 1.0, 1.1)},
         {"preprocessing": Preprocessing(margin_voxels=4)},
         {"preprocessing": Preprocessing(clip_percentiles=(2, 99))},

@@ -185,6 +185,26 @@ def test_voxels_of_a_class_are_sampled_uniformly():
     assert np.abs(hits[labels == 1] - expected).max() < 4.5 * deviation
 
 
+def test_background_is_sampled_if_voxels_may_lack_annotation():
+    labels = make_labels()
+    labels[labels == 4] = 3
+    options = {"per_class": 7, "seed": 0}
+    coordinates, counts = records.sample_coordinates(
+        labels, 4, partly_annotated=True, **options
+    )
+    # Four classes, and those without annotation.
+    assert counts.shape == (5,)
+    assert (counts[0], counts[4]) == (7, 0)
+    found = labels[tuple(coordinates.T)]
+    np.testing.assert_array_equal(found, np.repeat(np.arange(5), counts))
+    labels[labels == 0] = 4
+    coordinates, counts = records.sample_coordinates(
+        labels, 4, partly_annotated=True, **options
+    )
+    assert (counts[0], counts[4]) == (0, 0)
+    assert 4 not in labels[tuple(coordinates.T)]
+
+
 def test_labels_without_foreground_yield_no_voxels():
     coordinates, counts = records.sample_coordinates(
         np.zeros((2, 3, 4), np.uint8), 3, per_class=10, seed=0

@@ -179,6 +179,26 @@ class TestLoss:
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
         assert abs(loss - segmentation_loss(labels, heads[0, 1])) > 0.01
 
+    def test_unannotated_voxels_do_not_count(self, monkeypatch):
+        monkeypatch.setattr("u2net_tf.networks.layers.class_gate.DROPOUT_RATE", 0.0)
+        loss_of_gates = GateLoss(PLACES, 0.5)
+        trainer = make_trainer(gate_loss=loss_of_gates, partly_annotated=(0,))
+        batch = toy.draw_batch(toy.ONE, size=SIZE)
+        labels = np.array(batch["labels"])
+        labels[0] = 0
+        labels[0, 0] = 2
+        heads, presence = trainer.network.head_and_gate_logits(
+            batch["image"], domain=0, heads=[(0, 1)], gates=PLACES
+        )
+        expected = segmentation_loss(labels, heads[0, 1], ignore_index=2)
+        # The class may be present in the first patch, and is in the second.
+        expected += 0.25 * sum(
+            presence_loss(labels[1:], each[1:]) for each in presence.values()
+        )
+        with toy.eager_steps():
+            loss = trainer.step(0, {**batch, "labels": tf.constant(labels)})
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
     def losses(self, domains, *, compiled=False, **options):
         trainer = make_trainer(gate_loss=GateLoss(PLACES, 1.0), **options)
         batch = toy.draw_batch(toy.ONE, size=SIZE)

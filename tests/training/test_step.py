@@ -170,6 +170,28 @@ class TestDomainsOfOneShape:
         trainer.step(2, small)
         assert trainer.is_compiled(0, small)
 
+    @pytest.mark.parametrize("partly_annotated", [(0,), (2,)])
+    def test_those_with_an_ignore_label_have_a_loss_of_their_own(
+        self, partly_annotated
+    ):
+        trainer = make_trainer(plan=self.PLAN, partly_annotated=partly_annotated)
+        batch = toy.draw_batch(toy.ONE, dtype="float64")
+        half = tf.reshape(tf.range(8), (8, 1, 1)) < 4
+        marked = {
+            **batch,
+            "labels": tf.where(half, tf.cast(2, tf.uint8), batch["labels"]),
+        }
+        for domain in (0, 2):
+            ignore_index = 2 if domain in partly_annotated else None
+            chosen = batch if ignore_index is None else marked
+            logits = trainer.network(batch["image"], domain=domain)
+            expected = segmentation_loss(
+                chosen["labels"], logits, ignore_index=ignore_index
+            )
+            assert trainer.step(domain, chosen) == pytest.approx(float(expected))
+        # The index of an ignored voxel is that of a class in a domain with more.
+        assert not trainer.is_compiled(1, toy.draw_batch(toy.TWO, dtype="float64"))
+
     def test_each_has_its_own_learning_rate(self):
         trainer, _ = self.train()
         trainer.domain_optimizers[2].learning_rate.assign(0.0)

@@ -15,7 +15,8 @@ from u2net_tf import command_flags, show_augmentations
 from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.config.data import DataConfig, SamplingConfig
 from u2net_tf.config.visualization import ContactSheetConfig
-from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.labels import Label
 from u2net_tf.shards.manifest import load_converted
 from u2net_tf.visualization import contact_sheet
 from u2net_tf.volumes.class_colours import CLASS_COLOURS
@@ -100,6 +101,19 @@ def test_pairs_show_the_same_patch(tiny_data):
         assert before.labels.any()
         np.testing.assert_array_equal(before.labels, after.labels)
         np.testing.assert_allclose(after.image, 2 * before.image, rtol=1e-6)
+
+
+def test_voxels_without_annotation_are_background():
+    batch = {
+        "image": np.ones((1, 2, 2, 2, 1)),
+        "labels": np.array([[[[0, 1], [2, 2]]] * 2], np.uint8),
+        "case": np.array([b"a"]),
+    }
+    batch["labels"].flags.writeable = False
+    domain = dataclasses.replace(DOMAIN, ignore_label=9)
+    patch = show_augmentations._first(batch, domain)
+    assert patch.labels[0].tolist() == [[0, 1], [0, 0]]
+    assert patch.case == "a"
 
 
 def test_cases_of_all_folds_are_drawn(tiny_data, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
@@ -105,6 +106,27 @@ def test_the_legend_names_the_classes(case, tmp_path):
     legend = _draw([case], tmp_path)[-45:]
     assert _count(legend, RED) > 10
     assert _count(legend, BLUE) > 10
+
+
+def test_voxels_without_annotation_are_not_scored(case, tmp_path):
+    names = LabelNames("", (((1,), "organ"),), ignore_label=9)
+    reference = _box((2, 2, 2), (7, 6, 4))
+    reference[:, :, 3:] = 9
+    prediction = _box((2, 2, 2), (7, 6, 8))
+    marked = dataclasses.replace(
+        case,
+        label_names=names,
+        reference_path=_save(tmp_path / "r.nii.gz", reference),
+        prediction_path=_save(tmp_path / "p.nii.gz", prediction),
+    )
+    with mock.patch.object(figures, "save_figure") as save:
+        overlays.draw_overlays([marked], tmp_path / "sheet.png")
+    figure = save.call_args.args[0]
+    (title,) = [row.get_suptitle() for row in figure.subfigs[:-1]]
+    # Slice 3 is the only one with annotated foreground.
+    assert title == "one, slice 3 of 8: Dice organ 1.000"
+    _, legend = figure.subfigs
+    assert [text.get_text()[1:] for text in legend.legends[0].get_texts()] == ["organ"]
 
 
 class TestNames:

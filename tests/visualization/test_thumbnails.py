@@ -13,7 +13,14 @@ from u2net_tf.volumes import nifti
 def make(tmp_path):
     """Makes a thumbnail of an image and a label map (x, y, z), saved as files."""
 
-    def make(image, labels=None, values=(0, 1), spacing=(1, 1, 3), labels_spacing=None):
+    def make(
+        image,
+        labels=None,
+        values=(0, 1),
+        spacing=(1, 1, 3),
+        labels_spacing=None,
+        **options,
+    ):
         def save(name, array, size):
             affine = np.diag([*size, 1.0])
             nib.save(nib.Nifti1Image(array, affine), tmp_path / name)
@@ -23,7 +30,7 @@ def make(tmp_path):
         if labels is not None:
             path = save("l.nii", labels.astype(np.uint8), labels_spacing or spacing)
             labels = nifti.load_labels(path)
-        return make_thumbnail(volume, labels, values)
+        return make_thumbnail(volume, labels, values, **options)
 
     return make
 
@@ -44,6 +51,16 @@ def test_the_slice_with_most_labels_in_radiological_orientation(make):
     assert (rows.min(), rows.max()) == (16 - 14, 16 - 12)
     assert (columns.min(), columns.max()) == (20 - 18, 20 - 13)
     assert found.grey[0, 0] > found.grey[-1, -1]
+
+
+def test_voxels_without_annotation_are_background(make):
+    labels = np.zeros((20, 16, 8))
+    labels[12:18, 11:14, 5] = 1
+    labels[..., 6:] = labels[:5, :5, 5] = 9
+    found = make(ramp(labels.shape), labels, ignore_label=9)
+    assert found.index == 5
+    assert np.unique(found.classes).tolist() == [0, 1]
+    assert make(ramp(labels.shape), labels).index == 6
 
 
 def test_middle_slice_without_labels_or_with_another_grid(make):

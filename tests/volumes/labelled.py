@@ -5,7 +5,7 @@ import dataclasses
 import invented_plan
 import numpy as np
 
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 
 LONG = "Größe \\ " + "x" * 70
 DOMAIN = dataclasses.replace(

@@ -2,7 +2,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from u2net_tf.plan.anatomy import PRIVATE_SCHEME, Anatomy, Code
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 from u2net_tf.volumes import anatomy
 from u2net_tf.volumes.anatomy import as_long_string, find_anatomy
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.preprocessing import Preprocessing
-from u2net_tf.volumes import case, crop_and_resample, images, nifti
+from u2net_tf.volumes import case, case_labels, crop_and_resample, images, nifti
 
 SHAPE = (6, 7, 8)
 DOMAIN = Domain(
@@ -99,7 +100,9 @@ class TestLabels:
         def read(labels, domain=DOMAIN, spacing_mm=(3, 1, 2), **keywords):
             path = tmp_path / "labels.nii.gz"
             write_nifti(path, labels, spacing_mm, **keywords)
-            return case.read_labels(path, case.read_image([image_path], DOMAIN), domain)
+            return case_labels.read_labels(
+                path, case.read_image([image_path], DOMAIN), domain
+            )
 
         return read
 
@@ -125,6 +128,21 @@ class TestLabels:
         classes = read(labels, dataclasses.replace(DOMAIN, preprocessing=settings))
         assert (classes[5] == 0).all()
         assert (classes[:2] == 1).all()
+
+    @pytest.mark.parametrize("unknown_labels", ["fail", "background"])
+    def test_ignored_values_follow_the_classes(self, read, unknown_labels):
+        labels = make_labels()
+        labels[4:] = 9
+        settings = Preprocessing(unknown_labels=unknown_labels)
+        domain = dataclasses.replace(DOMAIN, ignore_label=9, preprocessing=settings)
+        classes = read(labels, domain)
+        assert classes.dtype == np.uint8
+        assert (classes[4:] == domain.num_classes).all()
+        np.testing.assert_array_equal(classes[:4], read(make_labels())[:4])
+        labels[:] = 9
+        words = "expected annotated voxels. Received: only the ignore label, 9"
+        with pytest.raises(InputError, match=words):
+            read(labels, domain)
 
     def test_other_shape_and_other_grid(self, read):
         with pytest.raises(InputError, match=r"labels.*expected shape \(8, 7, 6\)"):
@@ -153,9 +171,9 @@ class TestLabels:
         domain = dataclasses.replace(DOMAIN, labels=tuple(classes))
         found = read(labels, domain)
         assert np.bincount(found.ravel()).tolist() == [4 * 56, 56, 56]
-        assert case.raw_labels(found, domain).max() == 2**24 + 1
+        assert case_labels.raw_labels(found, domain).max() == 2**24 + 1
         far = dataclasses.replace(DOMAIN, labels=(*classes, Label("far", (2**40,))))
-        assert case.raw_labels(np.array([3]), far).tolist() == [2**40]
+        assert case_labels.raw_labels(np.array([3]), far).tolist() == [2**40]
 
     def test_rounded_if_planned(self, read):
         labels = make_labels() * np.float32(1.00002)
@@ -185,7 +203,7 @@ class TestLabels:
 
         def faults(array, spacing_mm=(3, 1, 2)):
             labels = nifti.load_labels(write_nifti(path, array, spacing_mm))
-            return list(case.label_faults(labels, image, known=KNOWN).values())
+            return list(case_labels.label_faults(labels, image, known=KNOWN).values())
 
         assert faults(make_labels()) == []
         assert "empty label map" in faults(np.zeros(SHAPE, np.uint8))[0]
@@ -193,9 +211,30 @@ class TestLabels:
         assert "affine" in geometry
         assert "2 in 56 voxels, 4 in 56 voxels, 8 in 8 voxels" in unknown
 
+    def test_faults_of_ignored_voxels(self, tmp_path, image_path, write_nifti):
+        image = case.read_image([image_path], DOMAIN)
+        path = tmp_path / "labels.nii.gz"
+
+        def faults(array, ignore_label=9):
+            labels = nifti.load_labels(write_nifti(path, array, (3, 1, 2)))
+            return list(
+                case_labels.label_faults(
+                    labels, image, known=KNOWN, ignore_label=ignore_label
+                )
+            )
+
+        array = make_labels()
+        array[4:] = 9
+        assert faults(array) == []
+        assert faults(array, None) == ["unknown label"]
+        array[:4] = 0
+        assert faults(array) == ["empty label"]
+        array[:4] = 9
+        assert faults(array) == ["unannotated", "empty label"]
+
     def test_raw_values_are_restored(self):
         classes = np.array([0, 1, 2, 1], np.uint8)
-        raw = case.raw_labels(classes, DOMAIN)
+        raw = case_labels.raw_labels(classes, DOMAIN)
         assert raw.tolist() == [0, 3, 7, 3]
         assert raw.dtype == np.int32
 
@@ -205,7 +244,7 @@ def test_memory_of_image_and_labels_is_limited(image_path):
         case.read_image([image_path], DOMAIN, max_memory_gb=1e-6)
     image = case.read_image([image_path], DOMAIN)
     with pytest.raises(InputError, match=r"image\.nii\.gz.*`max_memory_gb`"):
-        case.read_labels(image_path, image, DOMAIN, max_memory_gb=1e-6)
+        case_labels.read_labels(image_path, image, DOMAIN, max_memory_gb=1e-6)
 
 
 def test_memory_of_modalities_is_limited_together(tmp_path, write_nifti):
@@ -290,4 +329,9 @@ def test_preprocessing_follows_the_domain(image_path):
 
 def test_values_are_counted_in_ascending_order():
     labels = np.array([[[5, 0, 0]], [[-1, 5, 5]], [[0, 2, 0]]], np.int32)
-    assert list(case.count_values(labels).items()) == [(-1, 1), (0, 4), (2, 1), (5, 3)]
+    assert list(case_labels.count_values(labels).items()) == [
+        (-1, 1),
+        (0, 4),
+        (2, 1),
+        (5, 3),
+    ]

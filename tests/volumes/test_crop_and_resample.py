@@ -5,7 +5,8 @@ import pytest
 
 from u2net_tf.errors import InputError
 from u2net_tf.interpolation.resample import resample
-from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.preprocessing import IntensityStatistics, Preprocessing
 from u2net_tf.volumes import crop_and_resample, intensities
 from u2net_tf.volumes.restoration import Restoration

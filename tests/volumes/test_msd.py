@@ -337,11 +337,12 @@ LABELS = {"0": "background", "1": "PZ"}
         ({**LABELS, "2": None}, "None"),
         ({**LABELS, "2": ""}, "''"),
         ({**LABELS, "2": "a\nb"}, r"'a\\nb'"),
-        ({**LABELS, "2": ["TZ"]}, "regions"),
+        ({**LABELS, "2": ["TZ"]}, r"\['TZ'\]"),
         ({**LABELS, str(2**53): "TZ"}, "9007199254740992"),
         ({**LABELS, "9" * 4000: "TZ"}, "a number of 4000 digits"),
         ({"background": 0, "PZ": 1, "TZ": 10**25}, "a number of 26 digits"),
-        ({**LABELS, "2": "Ignore"}, "voxels without annotation"),
+        ({"0": "background", "2": "Ignore"}, "{0: 'background'}"),
+        ({**LABELS, "2": "Ignore", "3": "ignore"}, "several: 2, 3"),
         ({"background": 0, "PZ": 1, "TZ": True}, "'TZ': True"),
         ({"background": 0, "PZ": 1, "TZ": 2.0}, r"'TZ': 2\.0"),
         ({"background": "0", "PZ": "1"}, "'background': '0'"),
@@ -351,8 +352,11 @@ LABELS = {"0": "background", "1": "PZ"}
         ({**LABELS, "-1": "outside"}, "-1 for 'outside'"),
         ({"background": 0, "PZ": 1, "outside": -1}, "-1 for 'outside'"),
         ({"background": 0, "PZ": 1, "TZ": 1}, "several names for 1"),
-        ({"background": 0, "PZ": 1, "ignore": 2}, "voxels without annotation"),
-        ({"background": 0, "whole": [1, 2], "TZ": [2]}, "whole, TZ: regions, which"),
+        ({"ignore": 0, "PZ": 1}, "{1: 'PZ'}"),
+        ({"background": 0, "whole": [1, 2], "TZ": [2, "3"]}, r"'TZ': \[2, '3'\]"),
+        ({"background": 0, "whole": [1, 2], "TZ": []}, r"'TZ': \[\]"),
+        ({"background": 0, "whole": [1, 10**25]}, "a number of 26 digits"),
+        ({"background": 0, "TZ": 2, "PZ": [2]}, "several names for 2"),
         ({"PZ": 1, "TZ": 2}, "{1: 'PZ', 2: 'TZ'}"),
     ],
 )
@@ -360,6 +364,41 @@ def test_invalid_labels_are_refused(write, labels, received):
     folder = write(make_content(labels=labels))
     with pytest.raises(InputError, match=f"dataset.json: 'labels': .*: .*{received}"):
         msd.read_dataset(folder)
+
+
+@pytest.mark.parametrize("values", [[1, 2, 2], [0, 1], [-1, 2], [2, 9]])
+def test_invalid_regions_are_refused(write, values):
+    labels = {"background": 0, "PZ": 1, "both": values, "ignore": 9}
+    received = ", ".join(map(str, sorted(values)))
+    message = f"'labels': 'both': expected .*foreground.*Received: {received}$"
+    with pytest.raises(InputError, match=message):
+        msd.read_dataset(write(make_content(labels=labels)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "ignored", "regions"),
+    [
+        ({**LABELS, "255": " Ignore "}, {0: "background", 1: "PZ"}, 255, {}),
+        (
+            {"background": 0, "PZ": 1, "ignore": -1},
+            {0: "background", 1: "PZ"},
+            -1,
+            {},
+        ),
+        # As in nnU-Net's documentation of BraTS.
+        (
+            {"background": 0, "whole": [1, 3, 2], "core": [3, 2], "enhancing": [3]},
+            {0: "background", 1: "label 1", 2: "label 2", 3: "enhancing"},
+            None,
+            {"whole": (1, 2, 3), "core": (2, 3)},
+        ),
+    ],
+)
+def test_ignore_label_and_regions(write, labels, classes, ignored, regions):
+    dataset = msd.read_dataset(write(make_content(labels=labels)))
+    assert dataset.labels == classes
+    assert list(dataset.labels) == sorted(classes)
+    assert (dataset.ignore_label, dataset.regions) == (ignored, regions)
 
 
 def test_the_background_may_have_another_name(write):
@@ -560,7 +599,6 @@ class TestNnUNet:
             ({"file_ending": ".tif"}, "'.tif': 2-D images, which do not"),
             ({"file_ending": ".mat"}, "suffix of a volume: .*Received: '.mat'$"),
             ({"file_ending": 3}, "suffix of a volume: .*Received: 3$"),
-            ({"regions_class_order": [1, 2]}, "unions of values that may overlap"),
             ({"dataset": []}, "'dataset': expected an object"),
             ({"dataset": {"a": {"images": []}}}, "'dataset': expected an object"),
             ({"dataset": {"a/b": {}}}, "expected a folder name"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 from u2net_tf.volumes import images, nifti, nifti_labels
 from u2net_tf.volumes.label_map_files import save_label_map
 

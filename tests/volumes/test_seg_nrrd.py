@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 from u2net_tf.volumes import images, nifti
 from u2net_tf.volumes.label_map_files import require_format, save_label_map
 

@@ -148,7 +148,8 @@ def write_ours(setting: Setting, folder: str) -> None:
 def _spec(setting: Setting):
     """Returns the spec of our network; its domains are named by their index."""
     from u2net_tf.models.spec import ModelSpec
-    from u2net_tf.plan.domains import Domain, Label, Plan
+    from u2net_tf.plan.domains import Domain, Plan
+    from u2net_tf.plan.labels import Label
 
     domains = tuple(
         Domain(

@@ -29,7 +29,8 @@ from u2net_tf.inference import label_maps, memory_budget
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain, Label, Plan
+from u2net_tf.plan.domains import Domain, Plan
+from u2net_tf.plan.labels import Label
 
 COARSE_MM = (1.5, 1.5, 1.5)
 COLUMNS = (

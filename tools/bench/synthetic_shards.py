@@ -29,7 +29,8 @@ def write_shards(
     """
     import tensorflow as tf
 
-    from u2net_tf.plan.domains import Domain, Label
+    from u2net_tf.plan.domains import Domain
+    from u2net_tf.plan.labels import Label
     from u2net_tf.plan.plan_hash import plan_hash
     from u2net_tf.shards import manifest, records
 

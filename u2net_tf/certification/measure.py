@@ -26,7 +26,7 @@ from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.plan.domains import Domain
 from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.progress import Progress, silent
-from u2net_tf.volumes import case
+from u2net_tf.volumes import case, case_labels
 
 
 def measure_model(
@@ -126,7 +126,7 @@ def _label_maps(
         # As for the logits, since on a GPU the last bits may differ from call to call.
         with tf.device("CPU:0"):
             classes = predictor.predict(image, index).classes
-        labels = case.raw_labels(classes, domain)
+        labels = case_labels.raw_labels(classes, domain)
         records.append(
             ScanRecord(
                 scan.name,

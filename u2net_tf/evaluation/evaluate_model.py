@@ -30,6 +30,7 @@ class Evaluation:
 
     Attributes:
       rows: the scores per class.
+      regions: the scores per region.
       num_cases: number of cases that were scored.
       checkpoint: path of the model's checkpoint, or several paths.
       output_dir: folder of the files that were written.
@@ -37,6 +38,7 @@ class Evaluation:
     """
 
     rows: list[tables.ClassScore]
+    regions: list[tables.ClassScore]
     num_cases: int
     checkpoint: str
     output_dir: pathlib.Path
@@ -93,6 +95,7 @@ def _evaluate(
             hint=f"The first problem is: {next(iter(skipped.values()))}",
         )
     rows = tables.summarize(scored.scores, domains)
+    regions = tables.summarize_regions(scored.scores, domains)
     summary = tables.Summary(
         split=config.split,
         checkpoint=", ".join(scored.checkpoints.values()),
@@ -108,10 +111,13 @@ def _evaluate(
         },
         training_cases=training_cases,
         surface_tolerance_mm=config.surface_tolerance_mm,
+        regions=tuple(regions),
     )
     files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scored.scores))
     files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))
-    return Evaluation(rows, len(scored.scores), summary.checkpoint, output_dir, skipped)
+    return Evaluation(
+        rows, regions, len(scored.scores), summary.checkpoint, output_dir, skipped
+    )
 
 
 @dataclasses.dataclass
@@ -158,6 +164,7 @@ def _score(
             predictor.spec.plan.index(domain.name),
             of_domain,
             output_dir,
+            regions=domain.regions,
             reading=config.reading,
             surface_tolerance_mm=config.surface_tolerance_mm,
             overwrite=config.overwrite,

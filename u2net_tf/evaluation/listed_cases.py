@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from u2net_tf.errors import InputError
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain, Label, Split
+from u2net_tf.plan.domains import Domain, Split
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.wording import first_few
@@ -115,13 +116,14 @@ def list_training_cases(
 def _with_cases_of(
     domain: Domain, listed: Domain, folder: pathlib.Path, plan: str | None
 ) -> Domain:
-    """Returns the domain of a model with the cases that a plan lists for it."""
+    """Returns the domain of a model with a plan's cases and regions."""
     pairs: list[tuple[str, Any, Any]] = [
         (name, getattr(domain, name), getattr(listed, name)) for name in _SCAN_FIELDS
     ]
     expected, received = map(_without_statistics, (domain, listed))
     pairs.append(("preprocessing", expected, received))
     pairs.append(("labels", _classes(domain.labels), _classes(listed.labels)))
+    pairs.append(("ignore_label", domain.ignore_label, listed.ignore_label))
     for field, expected, received in pairs:
         if expected != received:
             raise InputError(
@@ -132,6 +134,7 @@ def _with_cases_of(
     return dataclasses.replace(
         domain,
         raw_dir=listed.raw_dir,
+        regions=listed.regions,
         folds=(),
         train=listed.train,
         validation=listed.validation,

@@ -5,6 +5,34 @@ from __future__ import annotations
 import numpy as np
 
 
+def annotated_only(
+    reference: np.ndarray, prediction: np.ndarray, ignore_index: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two label maps that are background where the reference is not annotated.
+
+    Args:
+      reference: (z, y, x) class indices or `ignore_index`.
+      prediction: (z, y, x) class indices.
+      ignore_index: index of voxels without annotation; None if there are none.
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    _require_same_shape(reference, prediction)
+    if ignore_index is None:
+        return reference, prediction
+    is_annotated = reference != ignore_index
+    return reference * is_annotated, prediction * is_annotated
+
+
+def _require_same_shape(reference: np.ndarray, prediction: np.ndarray) -> None:
+    if reference.shape != prediction.shape:
+        raise ValueError(
+            "expected equal shapes. Received: "
+            f"reference {reference.shape}, prediction {prediction.shape}"
+        )
+
+
 def dice(
     reference: np.ndarray, prediction: np.ndarray, *, num_classes: int
 ) -> np.ndarray:
@@ -22,11 +50,7 @@ def dice(
     Raises:
       ValueError: if the shapes differ or an index is not below `num_classes`.
     """
-    if reference.shape != prediction.shape:
-        raise ValueError(
-            "expected equal shapes. Received: "
-            f"reference {reference.shape}, prediction {prediction.shape}"
-        )
+    _require_same_shape(reference, prediction)
     for name, array in (("reference", reference), ("prediction", prediction)):
         if array.size and not 0 <= array.min() <= array.max() < num_classes:
             raise ValueError(

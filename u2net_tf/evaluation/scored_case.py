@@ -5,23 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from u2net_tf import migrations, schema, work_log
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.metrics import dice, false_positive_ml
+from u2net_tf.evaluation.metrics import annotated_only, dice, false_positive_ml
 from u2net_tf.evaluation.surfaces import SurfaceScore, surface_scores
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.label_map_writing import write_label_map
 from u2net_tf.inference.outputs import LABEL_MAP, Outputs
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import PreparedScan
+from u2net_tf.plan.labels import Region
 from u2net_tf.schema import MaybeNan, Text
 from u2net_tf.volumes import msd
-from u2net_tf.volumes.case import read_labels
+from u2net_tf.volumes.case_labels import read_labels
 from u2net_tf.volumes.class_volumes import voxel_volume_ml
 from u2net_tf.volumes.grid import Grid
 
@@ -32,13 +33,14 @@ class Score:
 
     Attributes:
       key: key of what the label map was predicted from.
-      dice: label -> Dice; NaN if neither mask contains the label.
-      false_positive_ml: label -> predicted volume, for labels that the reference does
-        not contain.
+      dice: label or region -> Dice; NaN if neither mask contains it.
+      false_positive_ml: label or region -> predicted volume, for those that the
+        reference does not contain.
       surface_tolerance_mm: tolerance of the surface Dice; None if surfaces were not
         compared.
-      hd95_mm: label -> see `SurfaceScore`; empty if surfaces were not compared.
-      surface_dice: label -> see `SurfaceScore`; empty if surfaces were not compared.
+      hd95_mm: label or region -> see `SurfaceScore`; empty if surfaces were not
+        compared.
+      surface_dice: the same.
     """
 
     key: Text
@@ -95,6 +97,7 @@ class ScoredCase:
       reading: how scans are read.
       surface_tolerance_mm: tolerance of the surface Dice; None if surfaces are not
         compared.
+      regions: regions to score in addition to the classes.
     """
 
     def __init__(
@@ -105,7 +108,9 @@ class ScoredCase:
         output_dir: pathlib.Path,
         reading: ReadingConfig,
         surface_tolerance_mm: float | None,
+        regions: Sequence[Region],
     ):
+        self._regions = regions
         self._tolerance_mm = surface_tolerance_mm
         self._predictor = predictor
         self._index = index
@@ -136,6 +141,7 @@ class ScoredCase:
             return None
         # A file that was edited may lack a class.
         names = {label.name for label in self._domain.labels[1:]}
+        names |= {region.name for region in self._regions}
         is_complete = content.dice.keys() == names >= content.false_positive_ml.keys()
         if self._tolerance_mm is not None:
             is_complete &= content.surface_tolerance_mm == self._tolerance_mm
@@ -150,7 +156,7 @@ class ScoredCase:
 
         Args:
           scan: the scan, preprocessed for the domain. Its image is released.
-          reference: (z, y, x) class indices.
+          reference: (z, y, x) class indices, or the domain's `ignore_index`.
           overwrite: whether to predict it in any case.
         """
         raw = scan.raw
@@ -164,47 +170,65 @@ class ScoredCase:
         return score
 
     def _compare(self, reference: np.ndarray, classes: np.ndarray, grid: Grid) -> Score:
-        num_classes = self._domain.num_classes
+        domain = self._domain
+        masks = annotated_only(reference, classes, domain.ignore_index)
+        names = [label.name for label in domain.labels]
+        found = self._compare_classes(masks, names[1:], grid)
+        for region in self._regions:
+            is_inside = np.isin(names, region.classes).astype(np.uint8)
+            inside = (is_inside[masks[0]], is_inside[masks[1]])
+            for field, values in self._compare_classes(
+                inside, [region.name], grid
+            ).items():
+                found[field] |= values
+        volumes = found.pop("false_positive_ml")
+        return Score(
+            key=self._key,
+            false_positive_ml={
+                name: volume
+                for name, volume in volumes.items()
+                if not math.isnan(volume)
+            },
+            surface_tolerance_mm=self._tolerance_mm,
+            **found,
+        )
+
+    def _compare_classes(
+        self, masks: tuple[np.ndarray, np.ndarray], names: Sequence[str], grid: Grid
+    ) -> dict[str, dict[str, float]]:
+        """Returns field of `Score` -> name of a foreground class -> value.
+
+        Args:
+          masks: class indices of the reference and of the prediction.
+          names: names of the foreground classes.
+          grid: grid of both.
+        """
+        num_classes = len(names) + 1
         source = self._domain.preprocessing.spacing_source
-        volumes = self._by_label(
-            false_positive_ml(
-                reference,
-                classes,
+        found: dict[str, Iterable[float]] = {
+            "dice": dice(*masks, num_classes=num_classes),
+            "false_positive_ml": false_positive_ml(
+                *masks,
                 num_classes=num_classes,
                 voxel_ml=voxel_volume_ml(grid, source),
-            )
-        )
-        surfaces: dict[str, dict[str, float]] = {}
+            ),
+        }
         if self._tolerance_mm is not None:
-            found = surface_scores(
-                reference,
-                classes,
+            surfaces = surface_scores(
+                *masks,
                 num_classes=num_classes,
                 spacing_mm=grid.spacing_mm(source),
                 tolerance_mm=self._tolerance_mm,
             )
-            surfaces = {
-                name: self._by_label(getattr(one, name) for one in found)
-                for name in SurfaceScore._fields
-            }
-        return Score(
-            key=self._key,
-            dice=self._by_label(dice(reference, classes, num_classes=num_classes)),
-            false_positive_ml={
-                label: volume
-                for label, volume in volumes.items()
-                if not math.isnan(volume)
-            },
-            surface_tolerance_mm=self._tolerance_mm,
-            **surfaces,
-        )
+            for name in SurfaceScore._fields:
+                found[name] = [getattr(one, name) for one in surfaces]
+        return {
+            field: dict(zip(names, map(float, values), strict=True))
+            for field, values in found.items()
+        }
 
     def _is_label_map_current(self) -> bool:
         return self.outputs.is_complete() and not self.outputs.edited()
-
-    def _by_label(self, values: Iterable[float]) -> dict[str, float]:
-        names = [label.name for label in self._domain.labels[1:]]
-        return dict(zip(names, map(float, values), strict=True))
 
     def _read_score(self) -> Score | None:
         return work_log.read_record(self._score_path, SCORE)

@@ -20,9 +20,10 @@ from u2net_tf.inference.outputs import require_writable
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import PreparedScan, prepare_scan
 from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.labels import Region
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case as case_files
-from u2net_tf.volumes import images, msd
+from u2net_tf.volumes import case_labels, images, msd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,7 @@ def score_domain(
     cases: Sequence[msd.Case],
     output_dir: pathlib.Path,
     *,
+    regions: Sequence[Region] = (),
     reading: ReadingConfig,
     surface_tolerance_mm: float | None = None,
     overwrite: bool = False,
@@ -94,6 +96,7 @@ def score_domain(
       index: index of the domain.
       cases: images and reference label maps.
       output_dir: folder to write to.
+      regions: regions to score in addition to the classes.
       reading: maximum number of cases that are read and preprocessed ahead (see
         `parallel.map_ahead`), how they are read, the memory limit, and whether an
         unusable case stops the run.
@@ -112,7 +115,7 @@ def score_domain(
     domain = predictor.spec.plan.domains[index]
     jobs = {
         case: ScoredCase(
-            predictor, index, case, output_dir, reading, surface_tolerance_mm
+            predictor, index, case, output_dir, reading, surface_tolerance_mm, regions
         )
         for case in cases
     }
@@ -186,7 +189,7 @@ def _read_case(
     image = case_files.read_image(
         case.image_paths, domain, **usable_cases.read_options(reading)
     )
-    reference = case_files.read_labels(
+    reference = case_labels.read_labels(
         case.label_path, image, domain, max_memory_gb=limit
     )
     return prepare_scan(image, domain, max_memory_gb=limit), reference

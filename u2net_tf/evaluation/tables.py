@@ -26,14 +26,13 @@ class CaseScore:
     Attributes:
       domain: name of the domain.
       case: name of the case.
-      dice: foreground class -> Dice from 0 to 1; NaN for a class that neither the
-        reference nor the prediction contains.
-      false_positive_ml: foreground class -> its predicted volume, for classes that the
-        reference does not contain.
-      hd95_mm: foreground class -> see `SurfaceScore`; empty if surfaces were not
-        compared.
-      surface_dice: foreground class -> see `SurfaceScore`; empty if surfaces were not
-        compared.
+      dice: foreground class or region -> Dice from 0 to 1; NaN for those that neither
+        the reference nor the prediction contains.
+      false_positive_ml: foreground class or region -> its predicted volume, for those
+        that the reference does not contain.
+      hd95_mm: foreground class or region -> see `SurfaceScore`; empty if surfaces were
+        not compared.
+      surface_dice: the same.
     """
 
     domain: str
@@ -46,11 +45,11 @@ class CaseScore:
 
 @schema.model
 class ClassScore:
-    """Scores of one class over the cases of its domain.
+    """Scores of one class or region over the cases of its domain.
 
     Attributes:
       domain: name of the domain.
-      label: name of the class.
+      label: name of the class or region.
       mean: mean Dice over the cases in which it is defined; NaN if there are none.
       standard_deviation: standard deviation over the same cases.
       num_cases: number of cases in which the Dice is defined.
@@ -83,7 +82,7 @@ class Summary:
     Attributes:
       split: split of the cases that were scored.
       checkpoint: path of the model's checkpoint, or several paths.
-      mean_dice: mean over all classes; NaN if none has a Dice.
+      mean_dice: mean over all classes, without regions; NaN if none has a Dice.
       classes: scores of the classes of all domains.
       skipped: "domain/case" -> reason for cases that could not be scored.
       postprocessing: setting -> value, for the postprocessing settings with which the
@@ -100,6 +99,7 @@ class Summary:
         split of a plan is another; None if an older version did not record them.
       surface_tolerance_mm: tolerance of the surface Dice; None if surfaces were not
         compared.
+      regions: scores of the regions of all domains.
     """
 
     split: Split
@@ -113,6 +113,7 @@ class Summary:
     checkpoint_hashes: dict[str, Text] | None = None
     training_cases: tuple[str, ...] | None = None
     surface_tolerance_mm: float | None = None
+    regions: tuple[ClassScore, ...] = ()
 
 
 SUMMARY = FileFormat(
@@ -128,6 +129,7 @@ SUMMARY = FileFormat(
         migrations.summary_with_prediction,
         migrations.summary_with_hashes,
         migrations.summary_with_surfaces,
+        migrations.summary_with_regions,
     ),
 )
 
@@ -136,36 +138,46 @@ def summarize(
     scores: Sequence[CaseScore], domains: Sequence[Domain]
 ) -> list[ClassScore]:
     """Returns the scores per class, in the order of the plan."""
-    rows = []
-    for domain in domains:
-        of_domain = [score for score in scores if score.domain == domain.name]
-        for label in domain.labels[1:]:
-            values = np.array([score.dice[label.name] for score in of_domain], float)
-            defined = values[~np.isnan(values)]
-            volumes = [
-                score.false_positive_ml[label.name]
-                for score in of_domain
-                if label.name in score.false_positive_ml
-            ]
-            rows.append(
-                ClassScore(
-                    domain=domain.name,
-                    label=label.name,
-                    mean=_mean(defined),
-                    standard_deviation=float(defined.std())
-                    if defined.size
-                    else math.nan,
-                    num_cases=int(defined.size),
-                    num_absent=int(values.size - defined.size),
-                    num_without=len(volumes),
-                    false_positive_ml=_mean(volumes),
-                    hd95_mm=_mean(each.hd95_mm.get(label.name) for each in of_domain),
-                    surface_dice=_mean(
-                        each.surface_dice.get(label.name) for each in of_domain
-                    ),
-                )
-            )
-    return rows
+    return [
+        _summarize(scores, domain.name, label.name)
+        for domain in domains
+        for label in domain.labels[1:]
+    ]
+
+
+def summarize_regions(
+    scores: Sequence[CaseScore], domains: Sequence[Domain]
+) -> list[ClassScore]:
+    """Returns the scores per region, in the order of the plan."""
+    return [
+        _summarize(scores, domain.name, region.name)
+        for domain in domains
+        for region in domain.regions
+    ]
+
+
+def _summarize(scores: Sequence[CaseScore], domain: str, name: str) -> ClassScore:
+    """Returns the scores of a class or region of a domain."""
+    of_domain = [score for score in scores if score.domain == domain]
+    values = np.array([score.dice[name] for score in of_domain], float)
+    defined = values[~np.isnan(values)]
+    volumes = [
+        score.false_positive_ml[name]
+        for score in of_domain
+        if name in score.false_positive_ml
+    ]
+    return ClassScore(
+        domain=domain,
+        label=name,
+        mean=_mean(defined),
+        standard_deviation=float(defined.std()) if defined.size else math.nan,
+        num_cases=int(defined.size),
+        num_absent=int(values.size - defined.size),
+        num_without=len(volumes),
+        false_positive_ml=_mean(volumes),
+        hd95_mm=_mean(each.hd95_mm.get(name) for each in of_domain),
+        surface_dice=_mean(each.surface_dice.get(name) for each in of_domain),
+    )
 
 
 def mean_dice(rows: Sequence[ClassScore]) -> float:
@@ -180,7 +192,10 @@ def _mean(values: Iterable[float | None]) -> float:
 
 
 def format_table(
-    rows: Sequence[ClassScore], *, surface_tolerance_mm: float | None = None
+    rows: Sequence[ClassScore],
+    regions: Sequence[ClassScore] = (),
+    *,
+    surface_tolerance_mm: float | None = None,
 ) -> str:
     """Formats the Dice in %, a row per class, as in Table 2 of the paper.
 
@@ -188,6 +203,7 @@ def format_table(
 
     Args:
       rows: scores of the classes.
+      regions: scores of the regions, which follow the mean of the classes.
       surface_tolerance_mm: tolerance of the surface Dice; None for no columns of
         surfaces.
     """
@@ -195,7 +211,8 @@ def format_table(
     with_surfaces = surface_tolerance_mm is not None
     if with_surfaces:
         columns += ["HD95 mm", f"surface Dice % at {surface_tolerance_mm:g} mm"]
-    if some_without := any(row.num_without for row in rows):
+    every = [*rows, *regions]
+    if some_without := any(row.num_without for row in every):
         columns += ["without", "FP ml"]
     cells: list[tuple[str, ...] | str] = [
         (
@@ -208,11 +225,15 @@ def format_table(
             *(_surfaces(row) if with_surfaces else ()),
             *((str(row.num_without), _ml(row)) if some_without else ()),
         )
-        for row in rows
+        for row in every
     ]
+    of_regions = cells[len(rows) :]
     mean = _percent(mean_dice(rows))
     empty = [""] * (len(columns) - 3)
-    cells += [SEPARATING_LINE, ("mean of the classes", "", mean, *empty)]
+    cells[len(rows) :] = [SEPARATING_LINE, ("mean of the classes", "", mean, *empty)]
+    if of_regions:
+        header = ("regions, not in the mean", *[""] * (len(columns) - 1))
+        cells += [SEPARATING_LINE, header, *of_regions]
     text = tabulate(
         cells,
         headers=columns,
@@ -220,7 +241,7 @@ def format_table(
         colalign=("left", "left", *["right"] * (len(columns) - 2)),
         disable_numparse=True,
     )
-    absent = sum(row.num_absent for row in rows)
+    absent = sum(row.num_absent for row in every)
     if absent:
         text += (
             f"\nabsent: neither mask contains the class ({absent} in total); the Dice "

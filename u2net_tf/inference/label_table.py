@@ -12,7 +12,8 @@ from pydantic import Field
 from u2net_tf import files, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.labels import Label
 from u2net_tf.plan.limits import MAX_CLASSES
 from u2net_tf.schema import Count, Size, Text
 from u2net_tf.volumes.anatomy import find_anatomy

@@ -12,7 +12,7 @@ import numpy as np
 from u2net_tf.errors import InputError
 from u2net_tf.inference.predictor import Prediction
 from u2net_tf.plan.domains import Domain
-from u2net_tf.volumes import case, dicom_segmentation, label_map_files
+from u2net_tf.volumes import case_labels, dicom_segmentation, label_map_files
 from u2net_tf.volumes.class_volumes import volumes_ml
 from u2net_tf.volumes.dicom_folder import is_dicom
 from u2net_tf.volumes.grid import Grid
@@ -44,7 +44,7 @@ class Segmentation:
 
         `class_values` lists the value of each class; 0 is the background.
         """
-        return case.raw_labels(
+        return case_labels.raw_labels(
             self._in_file_order(self._prediction.classes), self.domain
         )
 

@@ -206,6 +206,7 @@ def _make_cropper(
             batch_size,
             settings.sampling,
             origin_seed,
+            partly_annotated=domain.ignore_label is not None,
         )
         image, labels = transform(fields, origin, mirroring_seed, seed)
         return {"image": image, "labels": labels, "case": fields["case"]}

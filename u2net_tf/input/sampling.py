@@ -37,11 +37,15 @@ def draw_patch_origin(
     batch_size: int,
     sampling: SamplingConfig,
     seed: tf.Tensor,
+    *,
+    partly_annotated: bool = False,
 ) -> tf.Tensor:
     """Draws the first voxel of a patch.
 
     A patch drawn around a voxel is centred on it and then shifted into the volume.
     Along axes on which the volume is smaller than the patch, the first voxel is 0.
+    Patches that are not drawn around foreground are anywhere, or, in a domain with an
+    ignore label, around annotated background.
 
     Args:
       fields: a record, as `records.parse` returns it.
@@ -51,6 +55,7 @@ def draw_patch_origin(
       batch_size: patches per batch.
       sampling: fractions of patches to draw around foreground.
       seed: (2,) integers.
+      partly_annotated: whether the domain has an ignore label.
 
     Returns:
       (3,) int32.
@@ -71,6 +76,12 @@ def draw_patch_origin(
         choice < sampling.smallest_share + sampling.foreground_share
     )
     first, count = _choose_coordinates(fields, around_smallest)
+    around_voxel = around_foreground & (count > 0)
+    if partly_annotated:
+        others = fields["coordinate_counts"][0]
+        first = tf.where(around_voxel, first, 0)
+        count = tf.where(around_voxel, count, tf.where(others > 0, others, count))
+        around_voxel = count > 0
 
     def at_voxel() -> tf.Tensor:
         index = tf.random.stateless_uniform(
@@ -79,20 +90,23 @@ def draw_patch_origin(
         centre = fields["coordinates"][index] - tf.constant(patch_size, tf.int32) // 2
         return tf.clip_by_value(centre, 0, max_origin)
 
-    return tf.cond(around_foreground & (count > 0), at_voxel, lambda: anywhere)
+    return tf.cond(around_voxel, at_voxel, lambda: anywhere)
 
 
 def _choose_coordinates(
     fields: Fields, around_smallest: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns start and number of the coordinates of the smallest class, or of all."""
+    """Returns start and number of the coordinates of foreground.
+
+    They are those of the smallest class, or of all.
+    """
     sizes = fields["coordinate_counts"]
-    present = sizes > 0
+    is_foreground = tf.range(tf.size(sizes)) > 0
     never = tf.int64.max
-    index = tf.argmin(tf.where(present, fields["label_counts"], never))
-    total = tf.reduce_sum(sizes)
-    first = tf.cumsum(sizes, exclusive=True)[index]
+    counts = tf.where(is_foreground & (sizes > 0), fields["label_counts"], never)
+    index = tf.argmin(counts)
+    starts = tf.cumsum(sizes, exclusive=True)
     return (
-        tf.where(around_smallest, first, tf.zeros_like(first)),
-        tf.where(around_smallest, sizes[index], total),
+        tf.where(around_smallest, starts[index], sizes[0]),
+        tf.where(around_smallest, sizes[index], tf.reduce_sum(sizes[1:])),
     )

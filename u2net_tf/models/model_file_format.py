@@ -13,7 +13,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.models.model_card import Card
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import LabelValue
+from u2net_tf.plan.labels import LabelValue
 from u2net_tf.schema import Count, Text
 from u2net_tf.wording import first_few
 

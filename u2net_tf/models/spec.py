@@ -109,6 +109,12 @@ class ModelSpec:
                     received=getattr(self, name),
                 )
 
+    @property
+    def partly_annotated(self) -> tuple[int, ...]:
+        """Indices of the domains that have an ignore label."""
+        domains = enumerate(self.plan.domains)
+        return tuple(i for i, domain in domains if domain.ignore_label is not None)
+
     def has_case_names(self, domain: int) -> bool:
         """Returns whether the model contains the names of a domain's cases."""
         name = self.plan.names[domain]
@@ -137,13 +143,14 @@ MODEL = FileFormat(
     oldest=0,
     upgrades=(
         migrations.model_spec,
-        migrations.model_with_scans,
-        migrations.model_with_resampling,
+        migrations.model_with(migrations.plan_with_scans),
+        migrations.model_with(migrations.plan_with_resampling),
         migrations.model_with_case_counts,
         migrations.model_with_architecture,
         migrations.model_with_gates,
-        migrations.model_with_anatomy,
-        migrations.model_with_foreground,
+        migrations.model_with(migrations.plan_with_anatomy),
+        migrations.model_with(migrations.plan_with_foreground),
+        migrations.model_with(migrations.plan_with_regions),
     ),
 )
 

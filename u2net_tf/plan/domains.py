@@ -15,7 +15,13 @@ from pydantic import Field
 from u2net_tf import schema
 from u2net_tf.errors import InputError
 from u2net_tf.plan import limits
-from u2net_tf.plan.anatomy import Anatomy
+from u2net_tf.plan.labels import (
+    Label,
+    LabelValue,
+    Region,
+    check_labels,
+    check_regions,
+)
 from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.plan.scan_ranges import ScanRanges
 from u2net_tf.schema import Count, Extent, Text
@@ -24,9 +30,6 @@ Axis = Literal["z", "y", "x"]
 Split = Literal["train", "validation", "test"]
 AXES = get_args(Axis)
 SPLITS = get_args(Split)
-# Some JSON parsers store numbers as float64, in which larger integers are not exact.
-MIN_LABEL, MAX_LABEL = -(2**53) + 1, 2**53 - 1
-LabelValue = Annotated[int, Field(ge=MIN_LABEL, le=MAX_LABEL)]
 
 
 def require_folder_name(name: str) -> None:
@@ -34,37 +37,6 @@ def require_folder_name(name: str) -> None:
     if name in ("", ".", "..") or set("/\\") & set(name) or not name.isprintable():
         expected = "a folder name, not a path"
         raise InputError("name", expected=expected, received=repr(name))
-
-
-def require_classes(names: Sequence[str]) -> None:
-    """Raises InputError if a network cannot have classes of these names."""
-    if not 2 <= len(names) <= limits.MAX_CLASSES:
-        raise InputError(
-            "labels",
-            expected=f"2 to {limits.MAX_CLASSES} classes, including the background",
-            received=len(names),
-        )
-    schema.require_distinct("labels", names, "distinct names")
-
-
-@schema.model
-class Label:
-    """One class of a domain.
-
-    Attributes:
-      name: name in `dataset.json` or set with `--merge_labels`.
-      values: values of this class in raw label maps; several if labels were merged.
-        Predictions are written with the first one.
-      keep_components: number of largest connected components of this class to keep in
-        predictions; 0 keeps all.
-      anatomy: code in DICOM segmentations and 3D Slicer; None for the SNOMED CT code of
-        the name, if it has one (`volumes.anatomy`).
-    """
-
-    name: Text
-    values: Annotated[tuple[LabelValue, ...], Field(min_length=1)]
-    keep_components: Count = 0
-    anatomy: Anatomy | None = None
 
 
 @schema.model
@@ -76,6 +48,9 @@ class Domain:
       raw_dir: folder of `dataset.json` when the plan was made.
       modalities: names of the input channels.
       labels: the classes; index 0 is the background.
+      ignore_label: value, in raw label maps, of voxels without annotation; None if all
+        voxels are annotated.
+      regions: unions of classes to score in addition to the classes.
       spacing_mm: target spacing, mm.
       median_shape: median shape of the resampled volumes, voxels.
       patch_size: size of the patches cropped from the volume, voxels.
@@ -107,6 +82,8 @@ class Domain:
     patch_size: limits.PatchSize
     pools: limits.PoolsByAxis
     batch_size: Extent
+    ignore_label: LabelValue | None = None
+    regions: tuple[Region, ...] = ()
     mirror_axes: tuple[Axis, ...] = ("x",)
     preprocessing: Preprocessing = Preprocessing()
     keep_foreground_components: Count = 0
@@ -127,15 +104,8 @@ class Domain:
                 expected=f"one entry per modality, {self.num_modalities}",
                 received=len(statistics),
             )
-        require_classes([label.name for label in self.labels])
-        values = [value for label in self.labels for value in label.values]
-        schema.require_distinct("labels", values, "each value in one class only")
-        if 0 not in self.labels[0].values:
-            raise InputError(
-                "labels",
-                expected="the background, with value 0, as the first class",
-                received=values,
-            )
+        check_labels(self.labels, self.ignore_label)
+        check_regions(self.regions, self.labels)
         self._check_groups()
         for size, pools in zip(self.patch_size, self.pools, strict=True):
             if size % 2**pools:
@@ -176,6 +146,19 @@ class Domain:
     def num_classes(self) -> int:
         """Number of classes, including the background."""
         return len(self.labels)
+
+    @property
+    def num_label_indices(self) -> int:
+        """Number of classes, and 1 more if `ignore_index` is not None."""
+        return self.num_classes + (self.ignore_index is not None)
+
+    @property
+    def ignore_index(self) -> int | None:
+        """Index, in place of a class, of voxels without annotation.
+
+        It follows those of the classes; None if all voxels are annotated.
+        """
+        return None if self.ignore_label is None else self.num_classes
 
     def cases(self, split: str) -> tuple[str, ...]:
         """Returns the cases of one of `SPLITS`."""

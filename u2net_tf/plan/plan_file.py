@@ -25,6 +25,7 @@ PLAN = FileFormat(
         migrations.plan_with_resampling,
         migrations.plan_with_anatomy,
         migrations.plan_with_foreground,
+        migrations.plan_with_regions,
     ),
 )
 

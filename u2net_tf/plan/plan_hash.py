@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import pydantic
 
@@ -29,13 +30,15 @@ def plan_hashes(domain: Domain) -> tuple[str, str]:
         # Shards that are older than such a field keep their hash.
         if preprocessing[name] == old_value:
             del preprocessing[name]
-    parts = {
+    parts: dict[str, Any] = {
         "name": domain.name,
         "modalities": domain.modalities,
         "values": [label.values for label in domain.labels],
         "spacing_mm": domain.spacing_mm,
         "preprocessing": preprocessing,
     }
+    if domain.ignore_label is not None:
+        parts["ignore_label"] = domain.ignore_label
     splits = [domain.train, domain.validation, domain.test]
     text = json.dumps(parts, sort_keys=True)
     current = hashlib.sha256(text.encode()).hexdigest()

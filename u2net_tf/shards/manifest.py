@@ -47,7 +47,8 @@ class CaseEntry:
       crop_shape: shape of the crop, raw voxels.
       shape: shape of the preprocessed volume, voxels.
       spacing_mm: spacing of the preprocessed volume.
-      label_voxels: preprocessed voxels per class, background first.
+      label_voxels: preprocessed voxels per class, background first, and those without
+        annotation if the domain has an ignore label.
       num_bytes: length of the serialized record.
       checksum: SHA-256 of the serialized record.
     """
@@ -176,11 +177,12 @@ class Manifest:
 
     def _inconsistency(self, domain: Domain) -> InputError | None:
         """Returns an error for the first entry that cannot belong to the domain."""
+        num_indices = domain.num_label_indices
         for entry in self.cases:
             for quantity, expected, received in (
                 ("spacing_mm", list(domain.spacing_mm), list(entry.spacing_mm)),
                 ("dimensions", 3, len(entry.shape)),
-                ("number of classes", domain.num_classes, len(entry.label_voxels)),
+                ("number of classes", num_indices, len(entry.label_voxels)),
                 ("voxels", math.prod(entry.shape), sum(entry.label_voxels)),
             ):
                 if expected != received:

@@ -155,7 +155,7 @@ class CaseShards:
             & (tf.strings.length(serialized) == size)
             & tf.reduce_all(tf.shape(fields["labels"]) == shape)
             & tf.reduce_all(fields["label_counts"] == counts)
-            & (last_class < self._domain.num_classes)
+            & (last_class < self._domain.num_label_indices)
         )
 
     def check(self, cases: Collection[str] | None = None) -> None:

@@ -67,11 +67,12 @@ def _differences(
         yield f"shape {shape}", record.image.shape
     if not np.isfinite(record.image).all():
         yield "finite voxels", "NaN or infinity"
-    counts = records.count_labels(record.labels, domain.num_classes).tolist()
+    num_indices = domain.num_label_indices
+    counts = records.count_labels(record.labels, num_indices).tolist()
     if counts != entry.label_voxels:
         yield f"{entry.label_voxels} voxels per class", counts
-    if len(counts) != domain.num_classes:
-        yield f"{domain.num_classes} classes", len(counts)
+    if len(counts) != num_indices:
+        yield f"{num_indices} classes", len(counts)
     if record.label_counts.tolist() != counts:
         yield f"stored label counts {counts}", record.label_counts.tolist()
     if not _coordinates_match(record):

@@ -43,11 +43,13 @@ class Record:
       domain: name of the domain.
       case: name of the case.
       image: (z, y, x, C) float.
-      labels: (z, y, x) uint8 class indices.
-      label_counts: (K,) number of voxels per class.
+      labels: (z, y, x) uint8 class indices, or `Domain.ignore_index`.
+      label_counts: number of voxels per class, and those without annotation if the
+        domain has an ignore label; `Domain.num_label_indices` numbers.
       coordinates: (N, 3) int32 coordinates (z, y, x) of a random sample of voxels of
         each class, ordered by class.
-      coordinate_counts: (K,) number of `coordinates` per class; the sum is N.
+      coordinate_counts: number of `coordinates` per class, of the same length as
+        `label_counts`; the sum is N.
     """
 
     domain: str
@@ -60,39 +62,47 @@ class Record:
 
 
 def sample_coordinates(
-    labels: np.ndarray, num_classes: int, *, per_class: int, seed: int
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    per_class: int,
+    seed: int,
+    partly_annotated: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Samples voxels of every foreground class without replacement.
 
-    The background is not sampled, since patches are placed around foreground only.
+    The background is only sampled if the domain has an ignore label. Otherwise, patches
+    that are not placed around foreground may be anywhere.
 
     Args:
       labels: (z, y, x) class indices.
       num_classes: number of classes, including the background.
       per_class: maximum number of voxels per class.
       seed: seed of the random sample.
+      partly_annotated: whether the domain has an ignore label.
 
     Returns:
-      (N, 3) int32 coordinates, ordered by class, and (K,) int64 counts per class.
+      `Record.coordinates` and `Record.coordinate_counts`.
     """
     generator = np.random.default_rng(seed)
     groups: list[np.ndarray] = [np.empty((0, 3), np.int32)]
-    counts = [0]
-    for index in range(1, num_classes):
+    counts = [] if partly_annotated else [0]
+    for index in range(len(counts), num_classes):
         flat = np.flatnonzero(labels == index)
         if flat.size > per_class:
             flat = np.sort(generator.choice(flat, per_class, replace=False))
         groups.append(np.stack(np.unravel_index(flat, labels.shape), axis=-1))
         counts.append(flat.size)
+    counts += [0] * partly_annotated
     return np.concatenate(groups).astype(np.int32), np.array(counts, np.int64)
 
 
-def count_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns the number of voxels per class, (K,) int64, of (z, y, x) class indices.
+def count_labels(labels: np.ndarray, num_indices: int) -> np.ndarray:
+    """Returns the number of voxels per index, int64, of (z, y, x) class indices.
 
-    As with `numpy.bincount`, the result is longer if an index exceeds the last class.
+    As with `numpy.bincount`, the result is longer if an index exceeds the last one.
     """
-    length = max(num_classes, int(labels.max(initial=0)) + 1)
+    length = max(num_indices, int(labels.max(initial=0)) + 1)
     # Plane by plane, since `bincount` converts its input to int64.
     counts = (np.bincount(plane.ravel(), minlength=length) for plane in labels)
     return sum(counts, np.zeros(length, np.int64))

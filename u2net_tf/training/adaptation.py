@@ -111,6 +111,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         train_shared=False,
         head_weights=weights,
         gate_loss=loss_of_gates,
+        partly_annotated=spec.partly_annotated,
         **trainer_options,
     )
     invariants = {"init": config.init}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import keras
 import tensorflow as tf
@@ -28,6 +28,8 @@ class Differentiation:
       detach_focal_factor: see `losses.focal`.
       head_weights: weights of the heads, if there are several; see `head_weights`.
       gate_loss: loss of the gates, which are not computed without one.
+      partly_annotated: indices of the domains some of whose voxels have no annotation;
+        their label is the index after those of the classes.
     """
 
     network: DomainModel
@@ -37,6 +39,7 @@ class Differentiation:
     detach_focal_factor: bool
     head_weights: heads.HeadWeights | None = None
     gate_loss: GateLoss = NO_GATES
+    partly_annotated: Collection[int] = ()
 
     def __call__(
         self,
@@ -64,6 +67,8 @@ class Differentiation:
         replaced = zip(network.domain_variables(domain), domain_values, strict=True)
         values = [*(variable.value for variable in self.shared), *domain_values]
         channels = network.num_modalities[domain]
+        is_partly_annotated = domain in self.partly_annotated
+        ignore_index = network.num_classes[domain] if is_partly_annotated else None
         images = tf.ensure_shape(images, [None, None, None, None, channels])
         with (
             use_implementation(implementation),
@@ -84,11 +89,13 @@ class Differentiation:
                 [stop_gradient_of_empty(images, each) for each in logits],
                 self.head_weights,
                 detach_factor=self.detach_focal_factor,
+                ignore_index=ignore_index,
             )
             if presence:
                 loss += self.gate_loss(
                     labels,
                     [stop_gradient_of_empty(images, each) for each in presence],
+                    ignore_index=ignore_index,
                 )
             scaled = loss / self.num_replicas
             if self.loss_scale is not None:

@@ -30,14 +30,24 @@ class GateLoss:
     places: tuple[Place, ...] = ()
     weight: float = 0.0
 
-    def __call__(self, labels: tf.Tensor, presence: Sequence[tf.Tensor]) -> tf.Tensor:
+    def __call__(
+        self,
+        labels: tf.Tensor,
+        presence: Sequence[tf.Tensor],
+        *,
+        ignore_index: int | None,
+    ) -> tf.Tensor:
         """Returns the weighted mean of the gates' losses.
 
         Args:
           labels: (B, z, y, x).
           presence: (B, K - 1) presence logits of each gate.
+          ignore_index: see `presence_loss`.
         """
-        losses = [presence_loss(labels, logits) for logits in presence]
+        losses = [
+            presence_loss(labels, logits, ignore_index=ignore_index)
+            for logits in presence
+        ]
         return self.weight * tf.add_n(losses) / len(losses)
 
     def dropout_keys(self, seed: int, domains: Sequence[int]) -> dict[int, tf.Tensor]:

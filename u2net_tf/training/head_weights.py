@@ -111,6 +111,7 @@ def weighted_loss(
     weights: HeadWeights | None,
     *,
     detach_factor: bool,
+    ignore_index: int | None,
 ) -> tf.Tensor:
     """Returns the weighted mean of the losses of all heads.
 
@@ -119,9 +120,15 @@ def weighted_loss(
       logits: see `logits_of`.
       weights: see `head_weights`.
       detach_factor: see `segmentation_loss`.
+      ignore_index: see `segmentation_loss`.
     """
     losses = [
-        segmentation_loss(labels, head_logits, detach_factor=detach_factor)
+        segmentation_loss(
+            labels,
+            head_logits,
+            detach_factor=detach_factor,
+            ignore_index=ignore_index,
+        )
         for head_logits in logits
     ]
     if weights is None:

@@ -84,7 +84,13 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
     keras.utils.set_random_seed(data.seed)
     with strategy.scope():
         model = build_network(spec, **network_options(config.compute))
-    trainer = Trainer(model, head_weights=weights, gate_loss=loss_of_gates, **arguments)
+    trainer = Trainer(
+        model,
+        head_weights=weights,
+        gate_loss=loss_of_gates,
+        partly_annotated=spec.partly_annotated,
+        **arguments,
+    )
     run = Run(trainer, spec, manifests, config, progress=progress, stop=stop)
     run.restore()
     finish(run, config, started=started)

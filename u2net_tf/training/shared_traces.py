@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import tensorflow as tf
 
@@ -11,13 +11,16 @@ from u2net_tf.training.adam import AdamState
 
 
 def domains_sharing_a_trace(
-    network: DomainModel, states: Mapping[int, AdamState]
+    network: DomainModel,
+    states: Mapping[int, AdamState],
+    partly_annotated: Collection[int] = (),
 ) -> Mapping[int, int]:
     """Returns domain -> the first domain with variables of the same shapes.
 
     Args:
       network: network with the variables.
       states: domain -> its variables and optimizer state, arguments of a step.
+      partly_annotated: see `Differentiation`; the loss of these domains is another.
     """
     first_domains: dict[object, int] = {}
     traced = {}
@@ -26,6 +29,7 @@ def domains_sharing_a_trace(
         signature: object = (
             network.num_modalities[domain],
             network.num_classes[domain],
+            domain in partly_annotated,
             tuple((tuple(each.shape), each.dtype) for each in variables),
         )
         # A `tf.function` does not distinguish distributed variables of the same

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import keras
@@ -47,6 +47,7 @@ class Trainer:
       gate_loss: loss of the gates, if there are any; see `GateLoss`.
       seed: seed of the gates' dropout.
       strategy: distribution strategy; TensorFlow's default if None.
+      partly_annotated: see `Differentiation`.
       domains: indices of the domains to train, in the order of their turns; all if
         None. The variables of other domains do not change.
       train_shared: whether to train the shared variables; False when a domain is added.
@@ -72,6 +73,7 @@ class Trainer:
         gate_loss: GateLoss = NO_GATES,
         seed: int = 0,
         strategy: tf.distribute.Strategy | None = None,
+        partly_annotated: Collection[int] = (),
         domains: Sequence[int] | None = None,
         train_shared: bool = True,
         jit_compile: bool = False,
@@ -110,22 +112,23 @@ class Trainer:
             detach_focal_factor=detach_focal_factor,
             head_weights=head_weights,
             gate_loss=gate_loss,
+            partly_annotated=partly_annotated,
         )
         self._dropout_keys = gate_loss.dropout_keys(seed, self.domains)
         self._states = {
             domain: optimizer.state()
             for domain, optimizer in self.domain_optimizers.items()
         }
-        traced_domains = domains_sharing_a_trace(network, self._states)
+        traced = domains_sharing_a_trace(network, self._states, partly_annotated)
         if jit_compile:
             implementation = implementation or "xla_module"
         self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
             each: self.step_function(
                 each, jit_compile=jit_compile, implementation=implementation
             )
-            for each in set(traced_domains.values())
+            for each in set(traced.values())
         }
-        self._compiled_steps = CompiledSteps(self._steps, traced_domains, self.strategy)
+        self._compiled_steps = CompiledSteps(self._steps, traced, self.strategy)
 
     @property
     def optimizers(self) -> Sequence[keras.optimizers.Optimizer]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from u2net_tf.evaluation.metrics import dice
+from u2net_tf.evaluation.metrics import annotated_only, dice
 from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.spec import ModelSpec
@@ -66,7 +66,8 @@ def validate(
         rows = []
         for record in _monitored_records(domain_shards, num_cases):
             classes = predictor.classes(record.image, index)
-            rows.append(dice(record.labels, classes, num_classes=domain.num_classes))
+            masks = annotated_only(record.labels, classes, domain.ignore_index)
+            rows.append(dice(*masks, num_classes=domain.num_classes))
         scores[domain.name] = {
             label.name: _mean([row[k] for row in rows])
             for k, label in enumerate(domain.labels[1:])

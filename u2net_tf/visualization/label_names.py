@@ -21,10 +21,12 @@ class LabelNames(NamedTuple):
       domain: name of the domain; "" if unknown.
       classes: values and name of each class, without the background. A class is drawn
         and scored as the first of its values.
+      ignore_label: value of voxels without annotation; None if there is none.
     """
 
     domain: str = ""
     classes: tuple[tuple[tuple[int, ...], str], ...] = ()
+    ignore_label: int | None = None
 
     @property
     def values(self) -> list[int]:
@@ -82,7 +84,7 @@ def find_label_names(
 
 def _of_domain(domain: Domain) -> LabelNames:
     classes = tuple((label.values, label.name) for label in domain.labels[1:])
-    return LabelNames(domain.name, classes)
+    return LabelNames(domain.name, classes, domain.ignore_label)
 
 
 def _from_dataset(raw_dir: pathlib.Path) -> LabelNames:
@@ -91,11 +93,11 @@ def _from_dataset(raw_dir: pathlib.Path) -> LabelNames:
         return LabelNames()
     try:
         content = load_json(path)
-        names = dataset_json.read_labels(
+        labels = dataset_json.read_labels(
             path, content if isinstance(content, dict) else {}
         )
     except (InputError, OSError) as error:
         logging.warning("%s; classes are shown by their values", error)
         return LabelNames(raw_dir.name)
-    classes = tuple(((value,), name) for value, name in names.items() if value)
-    return LabelNames(raw_dir.name, classes)
+    classes = tuple(((value,), name) for value, name in labels.names.items() if value)
+    return LabelNames(raw_dir.name, classes, labels.ignore_label)

@@ -95,6 +95,10 @@ def _draw_case(row: SubFigure, case: OverlayCase) -> set[int]:
     if case.reference_path is not None:
         reference = _read_labels(case, case.reference_path, volume.grid)
     prediction = _read_labels(case, case.prediction_path, volume.grid)
+    is_annotated = np.ones(image.shape, bool)
+    if reference is not None and case.label_names.ignore_label is not None:
+        is_annotated = reference != case.label_names.ignore_label
+        reference = np.where(is_annotated, reference, 0)
     guide = prediction if reference is None else reference
     height = slices.choose_slice(guide)
     window = slices.choose_window(image[height], guide[height] > 0)
@@ -121,7 +125,8 @@ def _draw_case(row: SubFigure, case: OverlayCase) -> set[int]:
     parts = [case.label_names.domain, case.name, place]
     title = escape_controls(", ".join(filter(None, parts)))
     if reference is not None:
-        title += f": {_describe_dice(reference, prediction, case.label_names)}"
+        annotated = np.where(is_annotated, prediction, 0)
+        title += f": {_describe_dice(reference, annotated, case.label_names)}"
     text = row.suptitle(title, x=0.01, horizontalalignment="left", fontsize=9)
     text.set_parse_math(False)
     return values

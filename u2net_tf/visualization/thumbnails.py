@@ -44,7 +44,11 @@ class Thumbnail:
 
 
 def make_thumbnail(
-    image: Volume, labels: Volume | None, values: Sequence[int]
+    image: Volume,
+    labels: Volume | None,
+    values: Sequence[int],
+    *,
+    ignore_label: int | None = None,
 ) -> Thumbnail:
     """Returns the slice with the most foreground, or the middle one without foreground.
 
@@ -55,11 +59,14 @@ def make_thumbnail(
       image: (C, z, y, x), of which the first modality is shown.
       labels: (z, y, x); None if unreadable. Labels on a different grid are not shown.
       values: the label values of the classes in order, including 0.
+      ignore_label: value of voxels without annotation, which are shown as background.
     """
     turned = None
     if labels is not None:
         with contextlib.suppress(InputError):
             turned = reorient_to(labels, image.grid)
+    if turned is not None and ignore_label is not None:
+        turned = np.where(turned == ignore_label, 0, turned)
     volume = image.data[0]
     index = len(volume) // 2 if turned is None else slices.choose_slice(turned)
     plane = volume[index]

@@ -11,7 +11,7 @@ import hashlib
 import re
 
 from u2net_tf.plan.anatomy import MAX_MEANING, PRIVATE_SCHEME, Anatomy, Code
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 
 STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")

@@ -1,11 +1,10 @@
-"""Reading of a case, with the checks that make its arrays safe to use.
+"""Reading of an image, with the checks that make its voxels safe to use.
 
 Survey, convert, evaluate and predict all use these checks and no others.
 """
 
 from __future__ import annotations
 
-import collections
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -16,11 +15,8 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import dicom, images, modalities, nifti
 from u2net_tf.volumes.dicom_folder import is_dicom
-from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, reorient_to
-from u2net_tf.wording import first_few, quantity
-
-# Kinds of label map faults.
-GEOMETRY, UNKNOWN_LABEL, EMPTY_LABEL = "geometry", "unknown label", "empty label"
+from u2net_tf.volumes.grid import Grid, Volume
+from u2net_tf.wording import quantity
 
 
 def image_faults(image: Volume, *, num_modalities: int) -> list[str]:
@@ -82,75 +78,6 @@ def _wrong_number(where: str, received: int, num_modalities: int) -> InputError:
         expected=quantity(num_modalities, "modality", "modalities"),
         received=received,
     )
-
-
-def label_faults(
-    labels: Volume, image: Volume | None, *, known: Sequence[int]
-) -> dict[str, str]:
-    """Describes the faults of a label map by their kind; empty if there are none.
-
-    Args:
-      labels: (z, y, x) raw values as returned by `images.load_labels`.
-      image: the image that the label map belongs to; None if it cannot be read.
-      known: allowed raw values.
-    """
-    checks = {
-        UNKNOWN_LABEL: lambda: _check_known(labels, known),
-        EMPTY_LABEL: lambda: _check_foreground(labels),
-    }
-    if image is not None:
-        grids = (image.grid, labels.grid)
-        checks = {GEOMETRY: lambda: check_same_grid(*grids)} | checks
-    faults = {}
-    for kind, check in checks.items():
-        try:
-            check()
-        except InputError as error:
-            faults[kind] = error.problem
-    return faults
-
-
-def _check_known(labels: Volume, known: Sequence[int], hint: str = "") -> None:
-    """Checks that only known raw values occur; the error counts the other ones."""
-    allowed = set(known)
-    unknown = [
-        f"{value} in {quantity(count, 'voxel')}"
-        for value, count in count_values(labels.data).items()
-        if value not in allowed
-    ]
-    if unknown:
-        raise InputError(
-            labels.grid.path,
-            expected=f"labels among {first_few(sorted(allowed), limit=20)}",
-            received=first_few(unknown),
-            hint=hint,
-        )
-
-
-def require_known(labels: Volume, domain: Domain) -> None:
-    """Checks that a label map contains only 0 and the values of a domain's classes.
-
-    Raises:
-      InputError: if it contains other values; names them.
-    """
-    values = [value for label in domain.labels for value in label.values]
-    _check_known(labels, [0, *values])
-
-
-def _check_foreground(labels: Volume) -> None:
-    if not labels.data.any():
-        raise InputError(
-            labels.grid.path, expected="foreground", received="an empty label map"
-        )
-
-
-def count_values(labels: np.ndarray) -> dict[int, int]:
-    """Counts the voxels of each value in a (z, y, x) label map, in ascending order."""
-    counts: collections.Counter[int] = collections.Counter()
-    for plane in labels:
-        values, numbers = np.unique(plane, return_counts=True)
-        counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-    return dict(sorted(counts.items()))
 
 
 def read_image(
@@ -238,62 +165,6 @@ def _load_header(path: str | os.PathLike, max_memory_gb: float | None) -> nifti.
     if is_dicom(path):
         return dicom.load_header(path, max_memory_gb=max_memory_gb)
     return images.load_header(path, max_memory_gb=max_memory_gb)
-
-
-def read_labels(
-    path: str | os.PathLike,
-    image: Volume,
-    domain: Domain,
-    *,
-    max_memory_gb: float | None = None,
-) -> np.ndarray:
-    """Reads and checks a label map and converts raw values to class indices.
-
-    An empty label map is not an error here: a class may be absent from a case. A label
-    map that is stored in a different orientation from its image is reoriented.
-
-    Args:
-      path: the file.
-      image: the image that the label map belongs to.
-      domain: provides the classes and their values.
-      max_memory_gb: see `memory.require_memory`.
-
-    Returns:
-      (z, y, x) uint8 class indices.
-
-    Raises:
-      InputError: if the label map cannot be used.
-    """
-    labels = images.load_labels(
-        path,
-        round_labels=domain.preprocessing.round_labels,
-        max_memory_gb=max_memory_gb,
-    )
-    reoriented = reorient_to(labels, image.grid)
-    classes = np.zeros(reoriented.shape, np.uint8)
-    # Plane by plane: `isin` needs many times the memory of its argument.
-    for target, plane in zip(classes, reoriented, strict=True):
-        for index, label in enumerate(domain.labels):
-            target[np.isin(plane, label.values)] = index
-    if domain.preprocessing.unknown_labels == "fail":
-        _check_known(
-            labels,
-            [value for label in domain.labels for value in label.values],
-            "A plan with `unknown_labels`=background treats them as background",
-        )
-    return classes
-
-
-def raw_labels(classes: np.ndarray, domain: Domain) -> np.ndarray:
-    """Converts class indices to the raw values that predictions are written with.
-
-    Returns int32, or int64 if a value requires it.
-    """
-    values = [label.values[0] for label in domain.labels]
-    int32 = np.iinfo(np.int32)
-    fits = all(int32.min <= value <= int32.max for value in values)
-    table = np.array(values, np.int32 if fits else np.int64)
-    return table[classes]
 
 
 def _joined_paths(paths: Sequence[str | os.PathLike]) -> str:

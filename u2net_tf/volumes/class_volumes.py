@@ -8,7 +8,7 @@ import numpy as np
 
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import (
-    case,
+    case_labels,
     dicom,
     dicom_segmentation,
     dicom_segments,
@@ -42,7 +42,7 @@ def volumes_ml(classes: np.ndarray, grid: Grid, domain: Domain) -> dict[str, flo
       grid: grid of the labels; provides the voxel size.
       domain: provides the classes and the source of the voxel size.
     """
-    return _to_ml(case.count_values(classes), grid, domain)
+    return _to_ml(case_labels.count_values(classes), grid, domain)
 
 
 def read_volumes_ml(
@@ -68,8 +68,8 @@ def read_volumes_ml(
         counts = dicom_segments.count_voxels(path, domain)
         return _to_ml(counts, grid, domain)
     labels = images.load_labels(path, max_memory_gb=max_memory_gb)
-    case.require_known(labels, domain)
-    by_value = case.count_values(labels.data)
+    case_labels.require_known(labels, domain)
+    by_value = case_labels.count_values(labels.data)
     counts = {
         number: sum(by_value.get(value, 0) for value in label.values)
         for number, label in enumerate(domain.labels)

@@ -1,13 +1,12 @@
-"""The content of `dataset.json` in the MSD and in nnU-Net, versions 1 and 2.
+"""Modalities and labels in `dataset.json`, in the MSD and in nnU-Net.
 
 | | MSD and nnU-Net 1 | nnU-Net 2 |
 |---|---|---|
 | channels | `"modality": {"0": "T2"}` | `"channel_names": {"0": "T2"}` |
 | classes | `"labels": {"1": "liver"}` | `"labels": {"liver": 1}` |
-| cases | `"training": [{"image": …, "label": …}]` | the files in `labelsTr` |
 
-nnU-Net 2 may list its cases by name:
-`"dataset": {"x": {"images": […], "label": …}}`.
+In nnU-Net 2, two kinds of entries of `labels` are not classes: `"ignore": 3` is that of
+voxels without annotation, and `"whole": [1, 2]` is a region, a union of values.
 """
 
 from __future__ import annotations
@@ -15,33 +14,31 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import MAX_LABEL, MIN_LABEL, require_folder_name
-from u2net_tf.volumes.scan_names import SCAN_SUFFIXES
-from u2net_tf.wording import first_few, quantity
+from u2net_tf.plan.labels import MAX_LABEL, MIN_LABEL
+from u2net_tf.wording import first_few
 
 _NUMBERED = 'an object such as {"0": "name"}'
 _LABELS = f'{_NUMBERED} or, as in nnU-Net 2, {{"name": 0}}'
-_ROW_BY_NAME = '{"images": ["imagesTr/x_0000.nii.gz"], "label": "labelsTr/x.nii.gz"}'
-_ROW = '{"image": "./imagesTr/x.nii.gz", "label": "./labelsTr/x.nii.gz"}'
-_2D_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
+_REGION_VALUES = "a list of values of foreground classes, each once"
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One case as listed in `dataset.json`.
+class DatasetLabels:
+    """The field 'labels' of `dataset.json`.
 
     Attributes:
-      images: path of the image, or of one file per modality.
-      label: path of the label map.
-      name: name of the case; "" if it is that of the image.
+      names: value -> name of a class, in ascending order, including 0.
+      ignore_label: value of voxels without annotation; None if there is none.
+      regions: name -> values of a union of classes, in ascending order.
     """
 
-    images: tuple[str, ...]
-    label: str
-    name: str = ""
+    names: dict[int, str]
+    ignore_label: int | None
+    regions: dict[str, tuple[int, ...]]
 
 
 def read_modalities(path: pathlib.Path, content: dict[str, Any]) -> tuple[str, ...]:
@@ -80,8 +77,10 @@ def read_modalities(path: pathlib.Path, content: dict[str, Any]) -> tuple[str, .
     return tuple(names[number] for number in sorted(names))
 
 
-def read_labels(path: pathlib.Path, content: dict[str, Any]) -> dict[int, str]:
-    """Returns raw value -> name, in ascending order.
+def read_labels(path: pathlib.Path, content: dict[str, Any]) -> DatasetLabels:
+    """Returns classes, ignore label and regions.
+
+    A value that belongs to regions only becomes a class, named "label" and the value.
 
     Args:
       path: `dataset.json`, for error messages.
@@ -89,17 +88,16 @@ def read_labels(path: pathlib.Path, content: dict[str, Any]) -> dict[int, str]:
 
     Raises:
       InputError: if a value or name is invalid or repeated, if there are fewer than two
-        classes, if a value is negative, if a value other than 0 is named "background",
-        or if there are regions or an ignore label, which are not supported.
+        classes, if a value of a class is negative, or if a value other than 0 is named
+        "background".
     """
     value = content.get("labels")
     where = f"{path}: 'labels'"
     if not isinstance(value, dict) or not value:
         raise InputError(where, expected=_LABELS, received=repr(value))
-    _reject_regions(path, content)
-    pairs = _label_pairs(where, value)
-    labels = dict(sorted(pairs))
-    if len(labels) < len(pairs):
+    pairs, regions = _label_pairs(where, value)
+    named = dict(pairs)
+    if len(named) < len(pairs):
         values = [item for item, _ in pairs]
         repeated = sorted({item for item in values if values.count(item) > 1})
         raise InputError(
@@ -107,15 +105,19 @@ def read_labels(path: pathlib.Path, content: dict[str, Any]) -> dict[int, str]:
             expected="each value once",
             received=f"several names for {first_few(repeated)}",
         )
-    ignored = [item for item, name in labels.items() if name.lower() == "ignore"]
-    if ignored:
+    ignored = [item for item, name in pairs if name.strip().lower() == "ignore"]
+    if len(ignored) > 1:
         raise InputError(
             where,
-            expected="classes only",
-            received=f"the label 'ignore' ({ignored[0]}), which in nnU-Net marks "
-            "voxels without annotation; training here needs a class for every voxel",
-            hint="Annotate them, or leave these cases and this label out",
+            expected="one label 'ignore'",
+            received=f"several: {first_few(ignored)}",
         )
+    for item in ignored:
+        del named[item]
+    _check_regions(where, regions, ignored)
+    for item in {item for values in regions.values() for item in values}:
+        named.setdefault(item, f"label {item}")
+    labels = dict(sorted(named.items()))
     if 0 not in labels or len(labels) < 2:
         raise InputError(
             where,
@@ -129,123 +131,59 @@ def read_labels(path: pathlib.Path, content: dict[str, Any]) -> dict[int, str]:
                 expected="0 for the background and positive values for the classes",
                 received=f"{item} for {name!r}",
             )
-    return labels
+    return DatasetLabels(labels, ignored[0] if ignored else None, regions)
 
 
-def _label_pairs(where: str, value: dict[str, Any]) -> list[tuple[int, str]]:
-    """Returns value and name of each class, in the order of the file."""
+def _label_pairs(
+    where: str, value: dict[str, Any]
+) -> tuple[list[tuple[int, str]], dict[str, tuple[int, ...]]]:
+    """Returns value and name of each label, in the order of the file, and the regions.
+
+    A region with a single value is a label.
+    """
     if any(map(_is_number, value)) and not all(map(_is_int, value.values())):
-        return list(_names_by_number(where, value, expected=_LABELS).items())
+        return list(_names_by_number(where, value, expected=_LABELS).items()), {}
+    pairs: list[tuple[int, str]] = []
+    regions = {}
     for name, item in value.items():
         _require_name(where, name)
-        if not _is_int(item):
+        values = item if isinstance(item, list) else [item]
+        if not values or not all(map(_is_int, values)):
             raise InputError(where, expected=_LABELS, received=f"{name!r}: {item!r}")
-        _require_range(where, item)
-    return [(item, name) for name, item in value.items()]
+        for each in values:
+            _require_range(where, each)
+        if len(values) == 1:
+            pairs.append((values[0], name))
+        else:
+            regions[name] = tuple(sorted(values))
+    return pairs, regions
+
+
+def _check_regions(
+    where: str, regions: Mapping[str, Sequence[int]], ignored: Sequence[int]
+) -> None:
+    for name, values in regions.items():
+        distinct = set(values)
+        if len(distinct) < len(values) or min(values) <= 0 or distinct & set(ignored):
+            raise InputError(
+                f"{where}: {name!r}",
+                expected=_REGION_VALUES,
+                received=first_few(values, limit=20),
+            )
+
+
+def unused_fields(content: dict[str, Any]) -> list[str]:
+    """Describes the fields about labels that are not used."""
+    if "regions_class_order" not in content:
+        return []
+    return [
+        "'regions_class_order' is not used: predictions have the values of the label "
+        "maps"
+    ]
 
 
 def _is_background(name: str) -> bool:
     return re.sub(r"[\W_]", "", name).lower() == "background"
-
-
-def _reject_regions(path: pathlib.Path, content: dict[str, Any]) -> None:
-    value = content["labels"]
-    regions = [name for name, item in value.items() if isinstance(item, list)]
-    if regions or "regions_class_order" in content:
-        shown = f"{first_few(regions)}: " if regions else ""
-        raise InputError(
-            f"{path}: 'labels'",
-            expected="one value per class",
-            received=f"{shown}regions, which in nnU-Net are unions of values that may "
-            "overlap; here a voxel belongs to one class",
-            hint="List the values of the label maps; `merge_labels` merges values into "
-            "one class",
-        )
-
-
-def read_rows(path: pathlib.Path, content: dict[str, Any]) -> list[Row] | None:
-    """Reads the list of cases.
-
-    Args:
-      path: `dataset.json`, for error messages.
-      content: content of `dataset.json`.
-
-    Returns:
-      The cases; None if they are those of the folder, as in nnU-Net 2.
-
-    Raises:
-      InputError: if the list is invalid.
-    """
-    if "dataset" in content and "training" not in content:
-        # Cases by name, as in nnU-Net 2.
-        where, rows_by_name = f"{path}: 'dataset'", content["dataset"]
-        expected = f'an object such as {{"x": {_ROW_BY_NAME}}}'
-        if not isinstance(rows_by_name, dict) or not rows_by_name:
-            raise InputError(where, expected=expected, received=repr(rows_by_name))
-        for name in rows_by_name:
-            try:
-                require_folder_name(name)
-            except InputError as error:
-                raise error.within(where) from None
-        return [
-            _parse_row(where, expected, row, "images", name)
-            for name, row in rows_by_name.items()
-        ]
-    if "training" not in content and "file_ending" in content:
-        return None
-    rows = content.get("training")
-    where, expected = f"{path}: 'training'", f"a list of {_ROW}"
-    if not isinstance(rows, list) or not rows:
-        received = "an empty list" if rows == [] else repr(rows)
-        raise InputError(where, expected=expected, received=received)
-    return [_parse_row(where, expected, row, "image") for row in rows]
-
-
-def unused_fields(content: dict[str, Any]) -> list[str]:
-    """Returns the fields in rows of 'training' that are not used, sorted."""
-    rows = content.get("training", [])
-    return sorted({name for row in rows for name in row} - {"image", "label"})
-
-
-def _parse_row(
-    where: str, expected: str, row: object, image_key: str, name: str = ""
-) -> Row:
-    if isinstance(row, dict):
-        images, label = row.get(image_key), row.get("label")
-        images = images if isinstance(images, list) else [images]
-        if images and all(map(_is_path, [*images, label])):
-            return Row(tuple(images), str(label), name)
-    raise InputError(where, expected=expected, received=repr(row))
-
-
-def read_file_ending(path: pathlib.Path, content: dict[str, Any]) -> str:
-    """Returns the suffix of all files, in nnU-Net 2.
-
-    Raises:
-      InputError: if it is not the suffix of a volume format.
-    """
-    value = content["file_ending"]
-    if not isinstance(value, str) or value.lower() not in SCAN_SUFFIXES:
-        is_2d = isinstance(value, str) and value.lower() in _2D_SUFFIXES
-        reason = ": 2-D images, which do not store a voxel size"
-        raise InputError(
-            f"{path}: 'file_ending'",
-            expected=f"the suffix of a volume: {', '.join(SCAN_SUFFIXES)}",
-            received=f"{value!r}{reason if is_2d else ''}",
-        )
-    return value
-
-
-def count_difference(content: dict[str, Any], num_cases: int) -> str:
-    """Describes how 'numTraining' differs from the number of cases; "" if equal."""
-    stated = content.get("numTraining", num_cases)
-    if type(stated) is int and stated == num_cases:
-        return ""
-    return f"'numTraining' is {stated!r:.40}, read {quantity(num_cases, 'case')}"
-
-
-def _is_path(text: object) -> bool:
-    return isinstance(text, str) and bool(text) and "\0" not in text
 
 
 def _is_int(value: object) -> bool:

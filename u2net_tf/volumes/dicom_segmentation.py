@@ -17,7 +17,8 @@ import numpy as np
 from u2net_tf import __version__, files
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.plan.anatomy import Code
-from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.labels import Label
 from u2net_tf.volumes.anatomy import as_long_string, find_anatomy
 from u2net_tf.volumes.class_colours import class_rgb
 from u2net_tf.volumes.dicom_folder import is_dicom

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 from u2net_tf.volumes import itk_files, modalities, nifti
 from u2net_tf.volumes.grid import Grid, Volume
 

@@ -12,7 +12,7 @@ from absl import logging
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import (
-    case,
+    case_labels,
     dicom_segmentation,
     images,
     itk_files,
@@ -150,7 +150,7 @@ def save_label_map(
     elif suffix == dicom_segmentation.SUFFIX:
         dicom_segmentation.save(path, classes, grid, domain)
     else:
-        labels = case.raw_labels(classes, domain)
+        labels = case_labels.raw_labels(classes, domain)
         images.save_labels(path, labels, grid, classes=domain.labels)
 
 

@@ -12,8 +12,8 @@ from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import load_json
 from u2net_tf.plan.domains import Domain, require_folder_name
-from u2net_tf.volumes import dataset_json
-from u2net_tf.volumes.dataset_json import Row
+from u2net_tf.volumes import dataset_cases, dataset_json
+from u2net_tf.volumes.dataset_cases import Row
 from u2net_tf.volumes.file_roles import require_one_role_each
 from u2net_tf.volumes.scan_names import (
     channel_path,
@@ -61,6 +61,8 @@ class Dataset:
       labels: raw value -> name, in ascending order, including 0.
       cases: training cases, sorted by name.
       duplicates: names of cases whose files `dataset.json` lists more than once.
+      ignore_label: raw value of voxels without annotation; None if there is none.
+      regions: name -> raw values of a union of classes.
       notes: descriptions of what in `dataset.json` was skipped or is inconsistent.
     """
 
@@ -70,6 +72,8 @@ class Dataset:
     labels: dict[int, str]
     cases: tuple[Case, ...]
     duplicates: tuple[str, ...]
+    ignore_label: int | None = None
+    regions: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def case(self, name: str) -> Case:
@@ -143,9 +147,9 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
         )
     modalities = dataset_json.read_modalities(path, content)
     labels = dataset_json.read_labels(path, content)
-    rows = dataset_json.read_rows(path, content)
+    rows = dataset_cases.read_rows(path, content)
     if rows is None:
-        ending = dataset_json.read_file_ending(path, content)
+        ending = dataset_cases.read_file_ending(path, content)
         rows = _rows_of_folder(path, ending)
     hidden = [row.images[0] for row in rows if _is_hidden(row.images[0])]
     found = [
@@ -156,19 +160,21 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     cases, duplicates = _name_cases(path, found)
     require_utf8([path, *(file for case in cases for file in case.paths)], path)
     require_one_role_each(f"{path}: 'training'", _roles(cases))
-    notes = []
+    notes = dataset_json.unused_fields(content)
     if hidden:
         count = quantity(len(hidden), "hidden file")
         notes.append(f"skipped {count}: {first_few(hidden)}")
-    if unused := dataset_json.unused_fields(content):
+    if unused := dataset_cases.unused_fields(content):
         notes.append(f"unused fields of 'training': {first_few(unused)}")
-    if difference := dataset_json.count_difference(content, len(cases)):
+    if difference := dataset_cases.count_difference(content, len(cases)):
         notes.append(difference)
     return Dataset(
         name=folder.name,
         folder=folder,
         modalities=modalities,
-        labels=labels,
+        labels=labels.names,
+        ignore_label=labels.ignore_label,
+        regions=labels.regions,
         cases=cases,
         duplicates=duplicates,
         notes=tuple(notes),

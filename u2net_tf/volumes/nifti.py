@@ -13,7 +13,7 @@ import numpy as np
 
 from u2net_tf import files
 from u2net_tf.errors import InputError
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 from u2net_tf.volumes import label_values, nifti_file, nifti_header, nifti_labels
 from u2net_tf.volumes.float32 import to_float32
 from u2net_tf.volumes.grid import Grid, Volume, header_problem, log_notes

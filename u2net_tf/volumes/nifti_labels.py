@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import nibabel as nib
 
-from u2net_tf.plan.domains import Label
+from u2net_tf.plan.labels import Label
 from u2net_tf.volumes.class_colours import class_rgb
 
 _CARET = "caret"

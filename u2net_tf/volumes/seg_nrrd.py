@@ -8,7 +8,8 @@ import numpy as np
 
 from u2net_tf.errors import InputError
 from u2net_tf.plan.anatomy import Anatomy, Code
-from u2net_tf.plan.domains import Domain, Label
+from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.labels import Label
 from u2net_tf.volumes import itk_files
 from u2net_tf.volumes.anatomy import STRUCTURE, find_anatomy
 from u2net_tf.volumes.class_colours import class_rgb
