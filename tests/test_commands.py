@@ -512,7 +512,9 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     def predict_scans(*arguments, **options):
         passed.update(options)
         skipped = {"two_0": InputError("a file", expected="x", received="y")}
-        return label_maps.Report(num_existing=2, num_edited=1, skipped=skipped)
+        return label_maps.Report(
+            num_written=3, num_existing=2, num_edited=1, skipped=skipped
+        )
 
     def open_ensemble(paths, settings, **options):
         passed.update(options, paths=paths, settings=settings)
@@ -544,7 +546,7 @@ def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys
     assert passed["progress"].func is command.progress_bar
     assert passed["progress"].keywords == {"log_every_seconds": 7.0}
     assert capsys.readouterr().out == (
-        "0 label maps of Task92_Two in out, predicted by step-3 (2 already existed, "
+        "5 label maps of Task92_Two in out, predicted by step-3 (2 already existed, "
         "including 1 edited file); volumes in volumes.csv\n"
     )
     assert stopped.value.code == (

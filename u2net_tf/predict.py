@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from u2net_tf.inference.label_maps import Report
     from u2net_tf.inference.opened_model import OpenedModel
     from u2net_tf.inference.organs import Organ
+    from u2net_tf.inference.scans import FoundScans
     from u2net_tf.progress import Progress
 
 
@@ -60,12 +61,8 @@ def main(config: PredictConfig) -> None:
         pathlib.Path(config.output),
         **_options(config, progress),
     )
-    num_scans = len(found.scans) + len(found.incomplete)
-    num_predicted = num_scans - len(report.skipped)
-    _print_report(
-        config, plan.names[domain], num_predicted, predictor.checkpoint, report
-    )
-    command.exit_if_skipped(report.skipped, num_scans, "scan")
+    _print_report(config, plan.names[domain], predictor.checkpoint, report)
+    _exit_if_skipped(report, found)
 
 
 def _predict_several(
@@ -91,15 +88,10 @@ def _predict_several(
         separate_files=config.separate_files,
         **_options(config, progress),
     )
-    num_scans = len(found.scans) + len(found.incomplete)
-    num_predicted = num_scans - len(report.skipped)
-    if config.separate_files:
-        num_predicted *= len(chosen)
     checkpoints = dict.fromkeys(organ.predictor.checkpoint for organ in chosen)
     _print_report(
         config,
         " and ".join(domain.name for domain in domains),
-        num_predicted,
         ", ".join(checkpoints),
         report,
     )
@@ -109,7 +101,7 @@ def _predict_several(
                 f"{case}: {one.domain} hides {quantity(one.voxels, 'voxel')} "
                 f"({one.volume_ml:.3g} ml) of {one.hidden}"
             )
-    command.exit_if_skipped(report.skipped, num_scans, "scan")
+    _exit_if_skipped(report, found)
 
 
 def _options(config: PredictConfig, progress: Progress) -> dict[str, Any]:
@@ -139,12 +131,9 @@ def _load_organs(config: PredictConfig, model: OpenedModel) -> list[Organ]:
 
 
 def _print_report(
-    config: PredictConfig,
-    domains: str,
-    num_label_maps: int,
-    checkpoint: str,
-    report: Report,
+    config: PredictConfig, domains: str, checkpoint: str, report: Report
 ) -> None:
+    num_label_maps = report.num_written + report.num_existing
     note = f"{report.num_existing} already existed" if report.num_existing else ""
     if report.num_edited:
         note += f", including {quantity(report.num_edited, 'edited file')}"
@@ -154,6 +143,11 @@ def _print_report(
         + (f" ({note})" if note else "")
         + (f"; volumes in {config.volumes_csv}" if config.volumes_csv else "")
     )
+
+
+def _exit_if_skipped(report: Report, found: FoundScans) -> None:
+    num_scans = len(found.scans) + len(found.incomplete)
+    command.exit_if_skipped(report.skipped, num_scans, "scan")
 
 
 def run() -> None:

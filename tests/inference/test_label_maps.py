@@ -233,9 +233,26 @@ class TestVolumes:
 
     def test_of_a_label_map_that_is_too_large(self, predict, scans, table):
         predict(scans[:1])
-        with pytest.raises(InputError, match="scan_0.nii.gz: expected .* GB"):
-            predict(scans[:1], volumes_csv=table, max_memory_gb=1e-6)
-        assert not table.exists()
+        options = {"volumes_csv": table, "max_memory_gb": 1e-6}
+        *_, skipped = predict(scans[:1], **options)
+        words = "scan_0.nii.gz: expected at most"
+        assert words in str(skipped["scan_0"])
+        with pytest.raises(InputError, match=words):
+            predict(scans[:1], on_bad_case="fail", **options)
+
+    def test_without_label_maps_that_cannot_be_read(
+        self, predict, scans, table, tmp_path
+    ):
+        """They are reported like scans that cannot be used; other rows are written."""
+        predict(scans[:2])
+        edited = tmp_path / "out" / "scan_0.nii.gz"
+        edited.write_bytes(b"edited")
+        num_existing, num_edited, skipped = predict(volumes_csv=table)
+        assert (num_existing, num_edited) == (2, 1)
+        assert list(skipped) == ["scan_0"]
+        assert str(skipped["scan_0"]).startswith(f"{edited}: expected a readable NIfTI")
+        assert {row[1] for row in self.rows(table)[1:]} == {"scan_1", "scan_2"}
+        assert edited.read_bytes() == b"edited"
 
     @pytest.mark.parametrize(
         ("name", "words"),

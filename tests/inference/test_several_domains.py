@@ -233,6 +233,24 @@ def test_separate_files_equal_those_of_single_domain_calls(predict, scans, tmp_p
         assert list(csv.DictReader(stream)) == rows
 
 
+def test_a_label_map_that_cannot_be_read_hides_no_other(predict, tmp_path):
+    """Neither its scan's volumes of other domains nor a prediction that is missing."""
+    options = {"separate_files": True, "volumes_csv": tmp_path / "v.csv"}
+    assert predict(**options).num_written == 6
+    with (tmp_path / "v.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    (tmp_path / "out" / "Both" / "scan_1.nii.gz").write_bytes(b"edited")
+    (tmp_path / "out" / "Latter" / "scan_1.nii.gz").unlink()
+    report = predict(**options)
+    assert (report.num_written, report.num_existing, report.num_edited) == (1, 5, 1)
+    assert list(report.skipped) == ["scan_1"]
+    assert "out/Both/scan_1.nii.gz: expected" in str(report.skipped["scan_1"])
+    with (tmp_path / "v.csv").open() as stream:
+        assert list(csv.DictReader(stream)) == [
+            row for row in rows if (row["domain"], row["case"]) != ("Both", "scan_1")
+        ]
+
+
 def test_a_scan_is_read_once_and_preprocessed_once_per_preprocessing(
     predict, monkeypatch
 ):
@@ -508,7 +526,7 @@ def test_the_command(scans, tmp_path, monkeypatch, capsys):
 
     def predict_domains(chosen, found, output, **options):
         received.update(options)
-        return label_maps.Report(0, 0, {})
+        return label_maps.Report(1, 2, 0, {})
 
     monkeypatch.setattr(several_domains, "predict_domains", predict_domains)
     more = {"separate_files": True, "save_probabilities": True, "preview": True}

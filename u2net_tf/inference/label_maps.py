@@ -39,13 +39,15 @@ class Report:
     """Outcome of predicting scans.
 
     Attributes:
+      num_written: number of label maps that were written.
       num_existing: number of label maps that already existed and were left unchanged.
       num_edited: number of files of these predictions that were edited since.
-      skipped: name -> reason of the scans that could not be used.
+      skipped: name -> reason of the scans that, or whose label maps, were unusable.
       overlaps: scan -> overlaps of its domains, for scans of this run with a label map
         of several domains.
     """
 
+    num_written: int
     num_existing: int
     num_edited: int
     skipped: dict[str, InputError]
@@ -122,8 +124,8 @@ def predict_files(
     Raises:
       InputError: before the first scan is predicted, if a file cannot be written, or
         would replace a scan, or a file that was not written here or was edited since;
-        or if a scan cannot be used or one of its files was edited in the meantime,
-        unless such scans are skipped.
+        or if a scan or its existing label map cannot be used, or one of its files was
+        edited in the meantime, unless such scans are skipped.
       StoppedError: if a package that the format or the preview needs is missing.
     """
     _require_formats(layout, found, output_format, preview)
@@ -139,12 +141,11 @@ def predict_files(
     budget = _budget(chosen, reading)
     reading = budget.of_scans(reading)
     work = _WorkList.of_files(files, overwrite=overwrite)
-    work.require_writable(overwrite=overwrite)
-    num_edited = warn_of_edited([one.outputs for _, one in work.existing])
     table = layout.table(volumes_csv)
-    table.require_writable(work.all_paths, overwrite=overwrite)
-    work.read_volumes(table, reading)
-    skipped = usable_cases.skip_all(found.incomplete, reading)
+    work.require_writable(table, overwrite=overwrite)
+    num_edited = warn_of_edited([one.outputs for _, one in work.existing])
+    skipped = work.read_volumes(table, reading)
+    skipped |= usable_cases.skip_all(found.incomplete, reading)
     domains = tuple(organ.domain for organ in chosen)
     reader = _Reader(domains, tuple(modalities), reading, save_probabilities)
     needs: dict[Scan, Need] = {}
@@ -157,7 +158,7 @@ def predict_files(
     )
     # None of these refers to a predictor, since another process may read.
     needed = {scan: layout.needed(work.pending[scan]) for scan in needs}
-    overlaps = {}
+    num_written, overlaps = 0, {}
     with usable_cases.read_ahead(
         functools.partial(budget.call, functools.partial(reader.read, needed)),
         list(needs),
@@ -171,11 +172,12 @@ def predict_files(
                 overlaps[scan.name] = layout.write(
                     scan, content, work.pending[scan], table, num_scans=len(found.scans)
                 )
+                num_written += len(work.pending[scan])
             # Freed before waiting for the next one.
             del content
     table.write()
     skipped = dict(sorted(skipped.items()))
-    return Report(len(work.existing), num_edited, skipped, overlaps)
+    return Report(num_written, len(work.existing), num_edited, skipped, overlaps)
 
 
 def _require_formats(
@@ -228,18 +230,27 @@ class _WorkList:
             *(path for one in outputs for path in one.paths),
         ]
 
-    def read_volumes(self, table: VolumesTable, reading: ReadingConfig) -> None:
+    def read_volumes(
+        self, table: VolumesTable, reading: ReadingConfig
+    ) -> dict[str, InputError]:
+        skipped: dict[str, InputError] = {}
         for scan, one in self.existing:
-            table.read(
-                scan, one.outputs, one.domain, max_memory_gb=reading.max_memory_gb
+            read = functools.partial(
+                table.read,
+                outputs=one.outputs,
+                domain=one.domain,
+                max_memory_gb=reading.max_memory_gb,
             )
+            skipped |= usable_cases.check_all(read, [scan], reading)
+        return skipped
 
-    def require_writable(self, *, overwrite: bool) -> None:
+    def require_writable(self, table: VolumesTable, *, overwrite: bool) -> None:
         to_write = [one for ones in self.pending.values() for one in ones]
         if not overwrite:
             for one in to_write:
                 one.outputs.require_unedited()
         require_writable(path for one in to_write for path in one.paths)
+        table.require_writable(self.all_paths, overwrite=overwrite)
 
 
 def _budget(chosen: Sequence[Organ], reading: ReadingConfig) -> MemoryBudget:
