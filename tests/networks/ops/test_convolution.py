@@ -22,6 +22,33 @@ def test_strides(strides):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [11, 12, 13, 14])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("kernel_size", [1, 2, 3])
+def test_strides_larger_than_the_kernel(kernel_size, axis, size):
+    """TensorFlow is wrong for strides that are larger by 2, at some of these sizes."""
+    shape, kernel_shape, strides = [2, 3, 3, 3, 3], [1, 1, 1, 3, 2], [1, 1, 1]
+    shape[axis + 1], kernel_shape[axis] = size, kernel_size
+    strides[axis] = stride = kernel_size + 1
+    inputs, kernel = draw(shape), draw(kernel_shape, seed=1)
+    num_outputs = -(-size // stride)
+    padding = max((num_outputs - 1) * stride + kernel_size - size, 0)
+    rows = np.moveaxis(inputs, axis + 1, 0)
+    rows = np.pad(rows, [(padding // 2, kernel_size)] + [(0, 0)] * 4)
+    taps = kernel.reshape(kernel_size, 3, 2)
+    expected = sum(
+        rows[tap : tap + size : stride][:num_outputs] @ taps[tap]
+        for tap in range(kernel_size)
+    )
+    found = ops.conv3d(inputs, kernel, strides=strides)
+    np.testing.assert_allclose(np.moveaxis(found, axis + 1, 0), expected, atol=1e-12)
+    strides[axis] += 1
+    with pytest.raises(
+        ValueError, match=r"^`strides` must be at most 1 more than .*\)$"
+    ):
+        ops.conv3d(inputs, kernel, strides=strides)
+
+
 @pytest.mark.parametrize(
     ("strides", "execution"), every_execution([((1, 1, 1),), ((1, 2, 2),)])
 )
