@@ -258,7 +258,9 @@ def test_no_model(tmp_path, suffix):
     }
     assert str(caught.value) == (
         f"{tmp_path / suffix}: expected a model written by `python -m "
-        f"u2net_tf.train`, or one of its checkpoints. Received: {received[suffix]}"
+        "u2net_tf.train`, one of its checkpoints, a model file (*.u2net), or the name "
+        "of a model that comes with the package (hippocampus). "
+        f"Received: {received[suffix]}"
     )
 
 

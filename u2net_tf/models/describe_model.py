@@ -33,9 +33,11 @@ from u2net_tf.models.description import (
     ModelDescription,
     TrainingDescription,
 )
+from u2net_tf.models.model_file_format import SUFFIX
 from u2net_tf.models.run_flags import read_flags
 from u2net_tf.models.run_state import RunState, state_from_json
 from u2net_tf.models.spec import ModelSpec, spec_from_json
+from u2net_tf.models.trained import trained_models
 from u2net_tf.plan.domains import SPLITS, Domain
 from u2net_tf.plan.plan_hash import plan_hash
 
@@ -88,8 +90,9 @@ def _find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
 def _no_model(path: pathlib.Path) -> InputError:
     return InputError(
         path,
-        expected="a model written by `python -m u2net_tf.train`, or one of its "
-        "checkpoints",
+        expected="a model written by `python -m u2net_tf.train`, one of its "
+        f"checkpoints, a model file (*{SUFFIX}), or the name of a model that comes "
+        f"with the package ({', '.join(trained_models())})",
         received=_describe_other(path),
     )
 
