@@ -208,7 +208,7 @@ def configure_two(
         predictor.plan = plan
         predictor.backend = types.SimpleNamespace(
             spec=predictor.spec,
-            fingerprint="",
+            fingerprint=f"hash of {folder.name}",
             checkpoint=f"of {folder.name}",
             is_exported=False,
         )

@@ -7,11 +7,12 @@ import pytest
 import toy
 
 from u2net_tf import machine
-from u2net_tf.config.inference import ReadingConfig
+from u2net_tf.config.inference import ReadingConfig, WindowConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import case_memory
 from u2net_tf.inference.ensemble import (
     EnsembleBackend,
+    combine,
     require_distinct,
     require_same_domain,
 )
@@ -106,6 +107,20 @@ def test_the_same_model_by_several_paths(tmp_path, monkeypatch):
             f"Received: two, {tmp_path / 'one'}, {same}"
         )
     require_distinct("`model`", ["two", "one"])
+
+
+def test_a_copy_of_a_model():
+    """It would count twice, like a model that is given by two paths."""
+    copy = Constant(0.2)
+    copy.fingerprint, copy.checkpoint = "f0.1", "copy/step-1"
+    predictors = [Predictor(each) for each in (Constant(0.1), Constant(0.2), copy)]
+    with pytest.raises(InputError) as error:
+        combine(predictors, WindowConfig())
+    assert str(error.value) == (
+        "copy/step-1: expected another model than model-0.1/step-1. "
+        "Received: a copy of it"
+    )
+    assert len(combine(predictors[:2], WindowConfig()).backend.members) == 2
 
 
 @pytest.mark.parametrize(

@@ -391,10 +391,13 @@ def test_settings_of_load(model_file):
 
 
 def test_a_list_of_models_is_an_ensemble(model_file, tmp_path):
-    other = shutil.copy(model_file, tmp_path / "other.u2net")
+    other = packed.write(tmp_path / "other.u2net", packed.make_members("float16"))
     model = u2net_tf.load([model_file, other])
     assert model.path == f"{model_file}, {other}"
     assert len(model._model.predictor(ONE).backend.members) == 2
+    copy = shutil.copy(model_file, tmp_path / "copy.u2net")
+    with pytest.raises(InputError, match=f"^{copy}: expected another model than"):
+        _ = u2net_tf.load([model_file, copy]).plan
 
 
 def test_load_accepts_the_models_of_a_glob(model_file, tmp_path):

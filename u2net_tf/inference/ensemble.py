@@ -68,9 +68,22 @@ def combine(
         domains that pass `require_same_domain` can be predicted.
       settings: the windows.
       progress: shows the progress over the windows of a volume.
+
+    Raises:
+      InputError: if a model is a copy of another, and would have more weight than the
+        others.
     """
     if len(predictors) == 1:
         return predictors[0]
+    firsts: dict[str, str] = {}
+    for each in predictors:
+        if each.backend.fingerprint in firsts:
+            raise InputError(
+                each.checkpoint,
+                expected=f"another model than {firsts[each.backend.fingerprint]}",
+                received="a copy of it",
+            )
+        firsts[each.backend.fingerprint] = each.checkpoint
     backend = EnsembleBackend([each.backend for each in predictors])
     # The members mirror the windows if requested.
     once = settings.model_copy(update={"test_time_mirroring": False})
