@@ -439,6 +439,8 @@ def test_defaults_of_load_are_those_of_the_command():
         ({"keep_components": -1}, "`keep_components`"),
         ({"keep_foreground_components": -1}, "`keep_foreground_components`"),
         ({"path": "missing.u2net"}, r"missing\.u2net"),
+        ({"path": []}, "^`path`: expected paths of distinct models. Received: none"),
+        ({"path": ["a", "a"]}, "^`path`: expected paths of distinct models"),
     ],
 )
 def test_bad_settings_of_load(model_file, arguments, message):

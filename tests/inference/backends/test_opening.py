@@ -288,6 +288,9 @@ class TestEnsembles:
         with pytest.raises(InputError) as error:
             open_ensemble([models / name for name in names])
         assert words in str(error.value)
+        with pytest.raises(InputError) as error:
+            open_ensemble([models / name for name in names], where="`path`")
+        assert words.replace("`model`", "`path`") in str(error.value)
 
     def test_an_empty_path_is_not_the_working_directory(self, models, monkeypatch):
         """The comma at the end of a list, for example."""

@@ -83,7 +83,7 @@ def load(
         raise to_input_error(error) from None
     paths = [path] if isinstance(path, str | os.PathLike) else path
     models = [_absolute(each) for each in paths]
-    return Segmenter(open_ensemble(models, windows, runtime=runtime))
+    return Segmenter(open_ensemble(models, windows, runtime=runtime, where="`path`"))
 
 
 def _absolute(path: str | os.PathLike) -> str | os.PathLike:

@@ -76,6 +76,7 @@ def open_ensemble(
     *,
     runtime: Runtime = "auto",
     progress: Progress = silent,
+    where: str = "`model`",
 ) -> OpenedModel:
     """Opens models whose class probabilities are averaged, or a single model.
 
@@ -84,6 +85,7 @@ def open_ensemble(
       settings: see `open_model`.
       runtime: see `open_model`.
       progress: see `open_model`.
+      where: setting or argument with the paths, for errors.
 
     Returns:
       A model of the domains that all of them have, in the order of the first. If the
@@ -94,13 +96,13 @@ def open_ensemble(
         domain.
     """
     settings = settings or WindowConfig()
-    ensemble.require_distinct("`model`", [find_trained(path) for path in paths])
+    ensemble.require_distinct(where, [find_trained(path) for path in paths])
     models = [
         open_model(path, settings, runtime=runtime, progress=progress) for path in paths
     ]
     if len(models) == 1:
         return models[0]
-    domains = ensemble.common_domains("`model`", [each.domains for each in models])
+    domains = ensemble.common_domains(where, [each.domains for each in models])
     used = dict.fromkeys(model.runtime for model in models)
 
     def load(name: str) -> Predictor:
