@@ -13,7 +13,6 @@ from u2net_tf.config.inference import Runtime, WindowConfig
 from u2net_tf.files import absolute_path
 from u2net_tf.inference.backends.opening import open_ensemble
 from u2net_tf.inference.segmenter import Segmenter
-from u2net_tf.models.trained import find_trained
 
 
 def load(
@@ -88,5 +87,4 @@ def load(
 
 def _absolute(path: str | os.PathLike) -> str | os.PathLike:
     """Domains are loaded later, when the working directory may be another one."""
-    path = find_trained(path)
     return absolute_path(path) if os.path.exists(path) else path
