@@ -12,6 +12,8 @@ ORACLE_PYTHON ?= python3.11
 ORACLE_VENV   ?= .venv-oracle
 # More than cores: tests of commands and of signals wait for other processes.
 JOBS   ?= 4
+# Slow tests compile large networks: a worker needs up to 8 GB.
+SLOW_JOBS ?= 2
 RAW    ?=
 DEMO   ?= $(if $(RAW),demo_own,demo)
 
@@ -80,7 +82,7 @@ test: lint
 # Only slow tests need PyTorch and MONAI, with which the benchmarks compare, and what
 # drives a browser.
 test-slow: install-bench
-	$(PYTEST) -m "" --cov --cov-report=term:skip-covered
+	$(PYTEST) --numprocesses=$(SLOW_JOBS) -m "" --cov --cov-report=term:skip-covered
 
 # Determines the order in which `make test` runs the files.
 test-seconds: install

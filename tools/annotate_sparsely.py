@@ -1,4 +1,4 @@
-"""Copies a dataset with every n-th slice of its training cases annotated.
+r"""Copies a dataset with every n-th slice of its training cases annotated.
 
     python -m tools.annotate_sparsely --raw_dir=RAW/TASK --plan=plan.json \
         --output_dir=SPARSE --every=4
