@@ -298,6 +298,29 @@ class TestRerun:
         assert predicted == []
         assert again == first
 
+    @pytest.mark.parametrize("change", ["edited", "removed"])
+    def test_a_label_map_that_changes_before_it_is_scored_again(
+        self, score, tmp_path, monkeypatch, change
+    ):
+        first, _ = score()
+        path = tmp_path / "out" / "predictions" / "Task91_One" / "one_1.nii.gz"
+
+        def read(*arguments, original=scoring._read_case):
+            content = original(*arguments)
+            if path.exists():
+                path.unlink()
+                if change == "edited":
+                    path.write_bytes(b"corrected by hand")
+            return content
+
+        monkeypatch.setattr(scoring, "_read_case", read)
+        scores, predicted, skipped = score(surface_tolerance_mm=2.0)
+        assert [one.case for one in scores] == ["one_0", "one_2"]
+        assert [one.dice for one in scores] == [first[0].dice, first[2].dice]
+        assert predicted == []
+        words = "one that was edited" if change == "edited" else "no such file"
+        assert words in str(skipped["one_1"])
+
     @pytest.mark.parametrize("fingerprint", ["one", "two"])
     def test_an_edited_label_map_is_neither_scored_nor_replaced(
         self, score, tiny_data, tmp_path, fingerprint
@@ -519,18 +542,10 @@ class TestSurfaces:
     def test_are_computed_without_predicting_again(self, score, tmp_path, monkeypatch):
         plain, _ = score()
         assert plain[0].hd95_mm == plain[0].surface_dice == {}
-        held = []
-        compare = scored_case.ScoredCase.score
-
-        def compare_and_record(self, scan, *arguments, **options):
-            found = compare(self, scan, *arguments, **options)
-            held.append(scan.image)
-            return found
-
-        monkeypatch.setattr(scored_case.ScoredCase, "score", compare_and_record)
-        found, predicted = score(surface_tolerance_mm=2.0)
-        # The memory limit assumes that only the raw scan is held.
-        assert held == [None] * 3
+        with monkeypatch.context() as patch:
+            # Nor are scans preprocessed.
+            patch.delattr(scoring, "prepare_scan")
+            found, predicted = score(surface_tolerance_mm=2.0)
         assert predicted == []
         assert [one.dice for one in found] == [one.dice for one in plain]
         # Nothing is computed again, or shown unless it is requested.

@@ -24,7 +24,7 @@ from u2net_tf.schema import MaybeNan, Text
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.case_labels import read_labels
 from u2net_tf.volumes.class_volumes import voxel_volume_ml
-from u2net_tf.volumes.grid import Grid
+from u2net_tf.volumes.grid import Grid, Volume
 
 
 @schema.model
@@ -134,7 +134,7 @@ class ScoredCase:
 
     def known_score(self) -> Score | None:
         """Returns the score if it is that of the current label map, otherwise None."""
-        if not self._is_label_map_current():
+        if not self.is_predicted():
             return None
         content = self._read_score()
         if content is None or content.key != self._key:
@@ -149,21 +149,27 @@ class ScoredCase:
             is_complete &= content.surface_dice.keys() == names
         return content if is_complete else None
 
-    def score(
-        self, scan: PreparedScan, reference: np.ndarray, *, overwrite: bool = False
-    ) -> Score:
-        """Compares the case with its reference; predicts it if necessary.
+    def is_predicted(self) -> bool:
+        """Returns whether the label map exists and is neither outdated nor edited."""
+        return self.outputs.is_complete() and not self.outputs.edited()
+
+    def score(self, scan: PreparedScan | Volume, reference: np.ndarray) -> Score:
+        """Compares the case with its reference.
 
         Args:
-          scan: the scan, preprocessed for the domain. Its image is released.
+          scan: the scan, preprocessed for the domain, to predict it; its image is
+            released. Or the scan as it was read, to use the existing label map.
           reference: (z, y, x) class indices, or the domain's `ignore_index`.
-          overwrite: whether to predict it in any case.
+
+        Raises:
+          InputError: if the existing label map is missing or was edited.
         """
-        raw = scan.raw
-        if overwrite or not self._is_label_map_current():
+        if isinstance(scan, PreparedScan):
+            raw = scan.raw
             classes = write_label_map(self._predictor, self._index, scan, self.outputs)
         else:
-            scan.take_image()
+            raw = scan
+            self.outputs.require_unedited()
             classes = read_labels(self.outputs.label_map, raw, self._domain)
         score = self._compare(reference, classes, raw.grid)
         work_log.write_record(self._score_path, SCORE, score)
@@ -226,9 +232,6 @@ class ScoredCase:
             field: dict(zip(names, map(float, values), strict=True))
             for field, values in found.items()
         }
-
-    def _is_label_map_current(self) -> bool:
-        return self.outputs.is_complete() and not self.outputs.edited()
 
     def _read_score(self) -> Score | None:
         return work_log.read_record(self._score_path, SCORE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -24,6 +24,7 @@ from u2net_tf.plan.labels import Region
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import case_labels, images, msd
+from u2net_tf.volumes.grid import Volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +130,9 @@ def score_domain(
     if not overwrite:
         for case in pending:
             jobs[case].outputs.require_unedited()
+    rescored = frozenset(
+        case.name for case in pending if not overwrite and jobs[case].is_predicted()
+    )
     require_writable(path for case in pending for path in jobs[case].outputs.all_paths)
     skipped: dict[str, InputError] = {}
     budget = MemoryBudget.of_process([(predictor, index)], reading)
@@ -136,7 +140,7 @@ def score_domain(
     reading = budget.of_workers(reading, _needs(domain, pending))
     # None of these refers to the predictor, since another process may read.
     read = functools.partial(
-        budget.call, functools.partial(_read_case, domain, reading)
+        budget.call, functools.partial(_read_case, domain, reading, rescored)
     )
     bar = progress(desc=domain.name, total=len(jobs), initial=len(scores), unit="case")
     with usable_cases.read_ahead(
@@ -144,7 +148,7 @@ def score_domain(
     ) as contents:
         for case, content in contents:
             with usable_cases.skipped_if_unusable(case.name, skipped, reading):
-                scores[case] = jobs[case].score(*content, overwrite=overwrite)
+                scores[case] = jobs[case].score(*content)
             # Freed before waiting for the next ones.
             del content
     with_surfaces = surface_tolerance_mm is not None
@@ -182,9 +186,12 @@ def _needs(domain: Domain, cases: Sequence[msd.Case]) -> list[Need]:
 
 
 def _read_case(
-    domain: Domain, reading: ReadingConfig, case: msd.Case
-) -> tuple[PreparedScan, np.ndarray]:
-    """Returns the preprocessed scan and the class indices of its reference."""
+    domain: Domain, reading: ReadingConfig, rescored: Collection[str], case: msd.Case
+) -> tuple[PreparedScan | Volume, np.ndarray]:
+    """Returns the scan and the class indices of its reference.
+
+    The scan is preprocessed unless only its existing label map is scored.
+    """
     limit = reading.max_memory_gb
     image = case_files.read_image(
         case.image_paths, domain, **usable_cases.read_options(reading)
@@ -192,4 +199,6 @@ def _read_case(
     reference = case_labels.read_labels(
         case.label_path, image, domain, max_memory_gb=limit
     )
+    if case.name in rescored:
+        return image, reference
     return prepare_scan(image, domain, max_memory_gb=limit), reference
