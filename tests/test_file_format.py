@@ -361,6 +361,7 @@ NAMES_ON_DISK = {
     "a score": {
         **dict.fromkeys(("key", "dice", "false_positive_ml"), {}),
         **dict.fromkeys(("surface_tolerance_mm", "hd95_mm", "surface_dice"), {}),
+        "regions": dict.fromkeys(("name", "classes"), {}),
     },
     "the state of a run": {
         **dict.fromkeys(("step", "row", "run", "records"), {}),

@@ -14,7 +14,7 @@ module handles older formats, except `models.object_graph`.
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
 | summary of an evaluation | 0 (none) | 3: volumes; 5: settings; 6: hash; 8: regions |
 | record of a prediction | 0 (none) | 1 |
-| score | 0 (none) | 2: false positives; 3: surfaces |
+| score | 0 (none) | 2: false positives; 3: surfaces; 4: regions |
 """
 
 from __future__ import annotations
@@ -204,6 +204,8 @@ summary_with_prediction = _adding(prediction=None, depths=None)
 summary_with_hashes = _adding(checkpoint_hashes=None, training_cases=None)
 # 8: only classes were scored.
 summary_with_regions = _adding(regions=[])
+# Format 4 of a score: only classes were scored.
+score_with_regions = _adding(regions=[])
 
 
 def summary_with_volumes(content: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from u2net_tf.evaluation.surfaces import surface_scores
 from u2net_tf.inference import case_memory, usable_cases
 from u2net_tf.inference.predictor import Prediction, Predictor
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.plan.labels import Region
 from u2net_tf.volumes import case as case_files
 from u2net_tf.volumes import case_labels
 
@@ -478,6 +479,32 @@ class TestRerun:
         scores, _ = score()
         path = tmp_path / "out" / ".scores" / "Task91_One" / "one_0.json"
         assert json.loads(path.read_text())["dice"] == scores[0].dice
+
+
+class TestRegions:
+    def test_a_region_that_changed_is_scored_again(self, score):
+        """Under the same name."""
+        (plain, *_), _ = score(1)
+        both, rim = (
+            (Region("all", ("rim", "core")),),
+            (Region("all", ("rim",)),),
+        )
+        (first, *_), predicted = score(1, regions=both)
+        assert predicted == []
+        assert first.dice.keys() == {"rim", "core", "all"}
+        assert first.dice["all"] != plain.dice["rim"]
+        (second, *_), _ = score(1, regions=rim)
+        assert second.dice["all"] == plain.dice["rim"]
+
+    def test_an_older_score_is_that_of_the_classes(self, score, tmp_path):
+        found, _ = score(1)
+        path = next((tmp_path / "out" / ".scores").rglob("*.json"))
+        content = json.loads(path.read_text())
+        del content["regions"]
+        path.write_text(json.dumps({**content, "format": 3}))
+        before = path.stat().st_mtime_ns
+        assert score(1) == (found, [])
+        assert path.stat().st_mtime_ns == before
 
 
 class TestSurfaces:

@@ -41,6 +41,7 @@ class Score:
       hd95_mm: label or region -> see `SurfaceScore`; empty if surfaces were not
         compared.
       surface_dice: the same.
+      regions: the regions that were scored.
     """
 
     key: Text
@@ -49,6 +50,7 @@ class Score:
     surface_tolerance_mm: float | None = None
     hd95_mm: dict[str, MaybeNan] = dataclasses.field(default_factory=dict)
     surface_dice: dict[str, MaybeNan] = dataclasses.field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("dice", "surface_dice"):
@@ -82,6 +84,7 @@ SCORE = FileFormat(
         migrations.unversioned,
         migrations.score_with_volumes,
         migrations.score_with_surfaces,
+        migrations.score_with_regions,
     ),
 )
 
@@ -110,7 +113,7 @@ class ScoredCase:
         surface_tolerance_mm: float | None,
         regions: Sequence[Region],
     ):
-        self._regions = regions
+        self._regions = tuple(regions)
         self._tolerance_mm = surface_tolerance_mm
         self._predictor = predictor
         self._index = index
@@ -143,6 +146,7 @@ class ScoredCase:
         names = {label.name for label in self._domain.labels[1:]}
         names |= {region.name for region in self._regions}
         is_complete = content.dice.keys() == names >= content.false_positive_ml.keys()
+        is_complete &= content.regions == self._regions
         if self._tolerance_mm is not None:
             is_complete &= content.surface_tolerance_mm == self._tolerance_mm
             is_complete &= content.hd95_mm.keys() == names
@@ -196,6 +200,7 @@ class ScoredCase:
                 if not math.isnan(volume)
             },
             surface_tolerance_mm=self._tolerance_mm,
+            regions=self._regions,
             **found,
         )
 
