@@ -375,6 +375,14 @@ def test_invalid_regions_are_refused(write, values):
         msd.read_dataset(write(make_content(labels=labels)))
 
 
+@pytest.mark.parametrize("name", ["ignore", " Ignore", "background"])
+def test_ignore_label_and_background_are_no_regions(write, name):
+    labels = {"outside": 0, "PZ": 1, name: [3, 4]}
+    message = f"'labels': '{name}': expected one value. Received: 3, 4$"
+    with pytest.raises(InputError, match=message):
+        msd.read_dataset(write(make_content(labels=labels)))
+
+
 @pytest.mark.parametrize(
     ("labels", "classes", "ignored", "regions"),
     [

@@ -88,8 +88,8 @@ def read_labels(path: pathlib.Path, content: dict[str, Any]) -> DatasetLabels:
 
     Raises:
       InputError: if a value or name is invalid or repeated, if there are fewer than two
-        classes, if a value of a class is negative, or if a value other than 0 is named
-        "background".
+        classes, if a value of a class is negative, if a region contains the background
+        or the ignore label, or if a value other than 0 is named "background".
     """
     value = content.get("labels")
     where = f"{path}: 'labels'"
@@ -105,7 +105,7 @@ def read_labels(path: pathlib.Path, content: dict[str, Any]) -> DatasetLabels:
             expected="each value once",
             received=f"several names for {first_few(repeated)}",
         )
-    ignored = [item for item, name in pairs if name.strip().lower() == "ignore"]
+    ignored = [item for item, name in pairs if _is_ignore(name)]
     if len(ignored) > 1:
         raise InputError(
             where,
@@ -163,6 +163,12 @@ def _check_regions(
     where: str, regions: Mapping[str, Sequence[int]], ignored: Sequence[int]
 ) -> None:
     for name, values in regions.items():
+        if _is_ignore(name) or _is_background(name):
+            raise InputError(
+                f"{where}: {name!r}",
+                expected="one value",
+                received=first_few(values, limit=20),
+            )
         distinct = set(values)
         if len(distinct) < len(values) or min(values) <= 0 or distinct & set(ignored):
             raise InputError(
@@ -180,6 +186,10 @@ def unused_fields(content: dict[str, Any]) -> list[str]:
         "'regions_class_order' is not used: predictions have the values of the label "
         "maps"
     ]
+
+
+def _is_ignore(name: str) -> bool:
+    return name.strip().lower() == "ignore"
 
 
 def _is_background(name: str) -> bool:
