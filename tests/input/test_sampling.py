@@ -296,6 +296,11 @@ class TestPartlyAnnotated:
         assert on_foreground(starts).all()
         assert_fraction((starts == (13, 14, 12)).all(axis=1), 1 / 61)
 
+    def test_background_is_not_the_smallest_class(self, fields):
+        fields["label_counts"] = tf.constant([1, 60, 2, 7000], tf.int64)
+        starts = self.draw(fields, 1, 0)
+        assert (starts == (13, 14, 12)).all()
+
     def test_without_annotated_background_they_are_around_foreground(self, fields):
         count = int(fields["coordinate_counts"][0])
         fields["coordinates"] = fields["coordinates"][count:]
