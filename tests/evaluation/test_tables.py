@@ -73,6 +73,14 @@ class TestRegions:
         columns = ["Task92_Two", "both", "50.00", "0.00", "3", "0", "0", "–"]
         assert lines[start + 3].split() == columns
 
+    def test_their_absences_are_counted(self):
+        row = ClassScore("Task92_Two", "both", 0.5, 0.0, 1, 2, 1, 3.0)
+        for rows, total in ((ROWS[:1], 2), (ROWS, 6)):
+            text = tables.format_table(rows, [row])
+            assert f"neither mask contains the class ({total} in total)" in text
+            assert "FP ml" in text
+            assert "3.0" in text
+
 
 class TestMeanDice:
     def test_every_class_has_the_same_weight(self):

@@ -38,7 +38,8 @@ class SamplingConfig(Config):
         0.3,
         description="Fraction of the patches not covered by "
         "oversample_foreground_fraction that are drawn around any foreground class; "
-        "the others are drawn anywhere.",
+        "the others are drawn anywhere, or, with an ignore label, around annotated "
+        "background.",
     )
 
     @pydantic.model_validator(mode="after")
