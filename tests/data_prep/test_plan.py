@@ -514,6 +514,7 @@ class TestCommand:
             ({"domains": "Nowhere"}, "--domains: expected distinct domains among"),
             ({"domains": "Task99_Knee,Task99_Knee"}, "--domains: expected distinct"),
             ({"merge_labels": "Other:knee=1+2"}, "--merge_labels: expected distinct"),
+            ({"regions": "Other:knee=1+2"}, "--regions: expected distinct"),
             ({"clip_percentiles": "2"}, "--clip_percentiles: expected two numbers"),
             ({"clip_percentiles": "98,2"}, "Received: 98, 2"),
             ({"intensity_floor": "nan"}, "intensity_floor: expected a finite number"),
