@@ -1,5 +1,6 @@
 """Contact sheets of a survey: their files and their cases."""
 
+import json
 import shutil
 
 import pytest
@@ -58,6 +59,17 @@ def test_every_readable_case_is_on_a_sheet(survey, sheets, tmp_path):
     scores = [float(p.note.split("score ")[1].split("\n")[0]) for p in panels]
     assert scores == sorted(scores, reverse=True)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_voxels_without_annotation_are_background(survey, sheets, faulty, tmp_path):
+    moved = shutil.copytree(faulty, tmp_path / "moved")
+    path = moved / "Two" / "dataset.json"
+    content = json.loads(path.read_text())
+    content["labels"] = {"0": "background", "1": "ignore", "2": "organ"}
+    path.write_text(json.dumps(content))
+    survey(raw_dir=str(moved), domains=("Two",), pictures=str(tmp_path / "p"))
+    panels, _, _ = sheets["Two.png"]
+    assert {panel.thumbnail.classes.max() for panel in panels} == {0}
 
 
 def test_without_the_setting_nothing_is_drawn(survey, sheets, tmp_path):

@@ -1,9 +1,13 @@
 """Cases that the `dataset.json` next to a folder of images lists."""
 
+import dataclasses
 import json
 
 import pytest
+import toy
 
+from u2net_tf.plan.domains import Plan
+from u2net_tf.visualization.label_names import LabelNames
 from u2net_tf.visualization.overlay_cases import find_cases
 
 
@@ -11,7 +15,7 @@ from u2net_tf.visualization.overlay_cases import find_cases
 def write(tmp_path):
     """Writes empty files and `dataset.json`; returns the arguments of `find_cases`."""
 
-    def write(images, labels, predictions, **content):
+    def write(images, labels, predictions, /, **content):
         folders = [tmp_path / "raw" / name for name in ("imagesTr", "labelsTr")]
         folders.append(tmp_path / "predicted")
         for folder, names in zip(folders, (images, labels, predictions), strict=True):
@@ -141,3 +145,15 @@ def test_label_maps_may_be_named_like_the_images(write, tmp_path):
     image = f"{images[0]}/a_0000.nii.gz"
     (case,) = find_cases([image], [str(other)], predictions, max_cases=4)
     assert (case.name, case.prediction_path.name) == ("a", "a_0000.nii.gz")
+
+
+def test_the_ignore_label_is_that_of_dataset_json_or_plan(write):
+    labels = {"background": 0, "organ": 1, "ignore": 7}
+    arguments = write(
+        ["knee_0000"], ["knee"], ["knee"], labels=labels, **nnunet_2((), "CT")
+    )
+    (case,) = find_cases(*arguments, max_cases=1)
+    assert case.label_names == LabelNames("raw", (((1,), "organ"),), ignore_label=7)
+    plan = Plan((dataclasses.replace(toy.ONE, name="raw", ignore_label=9),))
+    (case,) = find_cases(*arguments, max_cases=1, plan=plan)
+    assert case.label_names.ignore_label == 9
