@@ -33,7 +33,7 @@ class SparseConfig(Config):
     raw_dir: str = Field(description="Folder of one dataset, with a dataset.json.")
     plan: str = Field(description="Plan that lists the training cases.")
     output_dir: str = Field(description="Folder to which the dataset is copied.")
-    every: int = Field(4, ge=2, description="Distance of annotated slices.")
+    every: int = Field(4, ge=2, description="One slice in this many is annotated.")
     fill: Literal["ignore", "background"] = Field(
         "ignore", description="What the other slices become."
     )
@@ -42,6 +42,12 @@ class SparseConfig(Config):
 def main(config: SparseConfig) -> None:
     """Writes the dataset."""
     dataset = msd.read_dataset(config.raw_dir)
+    if dataset.ignore_label is not None:
+        raise InputError(
+            dataset.folder,
+            expected="a dataset without an ignore label",
+            received=dataset.ignore_label,
+        )
     plan = load_plan(config.plan)
     training = plan.domains[plan.index(dataset.name)].with_fold(None).train
     folder = pathlib.Path(config.output_dir, dataset.name)

@@ -56,6 +56,12 @@ def test_an_existing_folder_is_not_written_to(write, tmp_path):
     assert list((tmp_path / "out" / toy.TWO.name).iterdir()) == []
 
 
+def test_a_dataset_with_an_ignore_label_is_refused(write, tmp_path):
+    folder = write().folder
+    with pytest.raises(InputError, match="without an ignore label. Received: 8"):
+        write(raw_dir=str(folder), output_dir=str(tmp_path / "again"))
+
+
 def test_case_files_are_listed_by_name(write, tmp_path):
     write()
     content = json.loads((tmp_path / "out" / toy.TWO.name / "dataset.json").read_text())
