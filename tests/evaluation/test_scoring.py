@@ -482,6 +482,14 @@ class TestRerun:
 
 
 class TestRegions:
+    def test_an_unchanged_region_is_not_scored_again(self, score, tmp_path):
+        regions = (Region("all", ("rim", "core")),)
+        found, _ = score(1, regions=regions)
+        path = next((tmp_path / "out" / ".scores").rglob("*.json"))
+        before = path.stat().st_mtime_ns
+        assert repr(score(1, regions=regions)) == repr((found, []))
+        assert path.stat().st_mtime_ns == before
+
     def test_a_region_that_changed_is_scored_again(self, score):
         """Under the same name."""
         (plain, *_), _ = score(1)
