@@ -7,7 +7,9 @@ import scipy.ndimage
 from u2net_tf.evaluation.surfaces import surface_scores
 
 
-def score(reference, prediction, *, spacing_mm=(1.0, 1.0, 1.0), tolerance_mm=1.0):
+def score(
+    reference, prediction, *, spacing_mm=(1.0, 1.0, 1.0), tolerance_mm=1.0, **options
+):
     """Scores masks."""
     (found,) = surface_scores(
         np.asarray(reference).astype(np.uint8),
@@ -15,6 +17,7 @@ def score(reference, prediction, *, spacing_mm=(1.0, 1.0, 1.0), tolerance_mm=1.0
         num_classes=2,
         spacing_mm=spacing_mm,
         tolerance_mm=tolerance_mm,
+        **options,
     )
     return found
 
@@ -150,3 +153,46 @@ def test_equal_to_scipy(seed):
         expected = reference_scores(*maps, index, spacing_mm, tolerance_mm)
         np.testing.assert_allclose(scores, expected, rtol=1e-6)
         assert all(type(value) is float for value in scores)
+
+
+class TestAnnotation:
+    """Boxes through all three planes, of which some are annotated."""
+
+    REFERENCE = np.zeros((3, 8, 8), bool)
+    REFERENCE[:, 2:6, 2:6] = True
+    PREDICTION = np.zeros((3, 8, 8), bool)
+    PREDICTION[:, 2:6, 2:7] = True
+
+    @pytest.mark.parametrize("kept", [[1], [0], [2], [0, 2]])
+    def test_a_mask_has_no_surface_where_annotation_ends(self, kept):
+        is_annotated = np.zeros((3, 8, 8), bool)
+        is_annotated[kept] = True
+        masks = self.REFERENCE & is_annotated, self.PREDICTION & is_annotated
+        found = score(*masks, tolerance_mm=0, is_annotated=is_annotated)
+        if kept == [1]:
+            # Outlines of 12 and 14 voxels share two rows of four and two of the left.
+            assert found.surface_dice == pytest.approx(2 * 10 / (12 + 14))
+            assert found.hd95_mm == 1
+            # Otherwise, all voxels of the plane are surface.
+            plain = score(*masks, tolerance_mm=0)
+            assert plain.surface_dice == pytest.approx((16 + 16) / 36)
+        else:
+            # The ends of the volume are surface, as they are where all is annotated.
+            assert found == score(*masks, tolerance_mm=0)
+
+    def test_all_voxels_annotated(self):
+        masks = self.REFERENCE, self.PREDICTION
+        found = score(*masks, is_annotated=np.ones((3, 8, 8), bool))
+        assert found == score(*masks)
+
+    def test_a_mask_without_a_surface(self):
+        """It fills the annotated voxels, which do not touch the end of the volume."""
+        is_annotated = voxels((4, 4, 4), (4, 4, 5))
+        part = voxels((4, 4, 4))
+        for pair in ((is_annotated, part), (part, is_annotated)):
+            found = score(*pair, is_annotated=is_annotated)
+            assert math.isnan(found.hd95_mm)
+            assert found.surface_dice == 0
+        found = score(is_annotated, is_annotated, is_annotated=is_annotated)
+        assert math.isnan(found.hd95_mm)
+        assert math.isnan(found.surface_dice)

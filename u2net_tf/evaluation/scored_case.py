@@ -182,14 +182,16 @@ class ScoredCase:
     def _compare(self, reference: np.ndarray, classes: np.ndarray, grid: Grid) -> Score:
         domain = self._domain
         masks = annotated_only(reference, classes, domain.ignore_index)
+        is_annotated = None
+        if domain.ignore_index is not None:
+            is_annotated = reference != domain.ignore_index
         names = [label.name for label in domain.labels]
-        found = self._compare_classes(masks, names[1:], grid)
+        found = self._compare_classes(masks, names[1:], grid, is_annotated)
         for region in self._regions:
             is_inside = np.isin(names, region.classes).astype(np.uint8)
             inside = (is_inside[masks[0]], is_inside[masks[1]])
-            for field, values in self._compare_classes(
-                inside, [region.name], grid
-            ).items():
+            more = self._compare_classes(inside, [region.name], grid, is_annotated)
+            for field, values in more.items():
                 found[field] |= values
         volumes = found.pop("false_positive_ml")
         return Score(
@@ -205,7 +207,11 @@ class ScoredCase:
         )
 
     def _compare_classes(
-        self, masks: tuple[np.ndarray, np.ndarray], names: Sequence[str], grid: Grid
+        self,
+        masks: tuple[np.ndarray, np.ndarray],
+        names: Sequence[str],
+        grid: Grid,
+        is_annotated: np.ndarray | None,
     ) -> dict[str, dict[str, float]]:
         """Returns field of `Score` -> name of a foreground class -> value.
 
@@ -213,6 +219,7 @@ class ScoredCase:
           masks: class indices of the reference and of the prediction.
           names: names of the foreground classes.
           grid: grid of both.
+          is_annotated: see `surface_scores`.
         """
         num_classes = len(names) + 1
         source = self._domain.preprocessing.spacing_source
@@ -230,6 +237,7 @@ class ScoredCase:
                 num_classes=num_classes,
                 spacing_mm=grid.spacing_mm(source),
                 tolerance_mm=self._tolerance_mm,
+                is_annotated=is_annotated,
             )
             for name in SurfaceScore._fields:
                 found[name] = [getattr(one, name) for one in surfaces]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
-from u2net_tf.volumes.boxes import bounding_box
+from u2net_tf.volumes.boxes import add_margin, bounding_box
 
 _PERCENTILE = 95
 
@@ -20,9 +20,9 @@ class SurfaceScore(NamedTuple):
     Attributes:
       hd95_mm: larger one of two percentiles: the 95th percentile of the distances of
         the reference's surface from that of the prediction, and vice versa; NaN if
-        either mask is empty.
+        either surface is empty.
       surface_dice: fraction of both surfaces that is at most a tolerance away from the
-        other one, from 0 to 1; 0 if one mask is empty, NaN if both are.
+        other one, from 0 to 1; 0 if one surface is empty, NaN if both are.
     """
 
     hd95_mm: float
@@ -36,12 +36,14 @@ def surface_scores(
     num_classes: int,
     spacing_mm: Sequence[float],
     tolerance_mm: float,
+    is_annotated: np.ndarray | None = None,
 ) -> list[SurfaceScore]:
     """Computes the surface scores of every foreground class.
 
     The surface of a mask consists of its voxels of whose six neighbours one is outside
-    the mask or the volume. Distances are those between the centres of voxels, and every
-    voxel of a surface counts equally, as in MONAI.
+    the mask or the volume; neighbours without annotation do not count. Distances are
+    those between the centres of voxels, and every voxel of a surface counts equally, as
+    in MONAI.
 
     Args:
       reference: (z, y, x) class indices.
@@ -49,6 +51,8 @@ def surface_scores(
       num_classes: including the background.
       spacing_mm: voxel size z, y, x.
       tolerance_mm: distance up to which two surfaces agree.
+      is_annotated: (z, y, x), false where both masks are background because the
+        reference is unknown; None if it is known everywhere.
 
     Reference: Nikolov et al., Clinically applicable segmentation of head and neck
     anatomy, JMIR 2021 (surface Dice), which weights surfaces by their area.
@@ -62,8 +66,17 @@ def surface_scores(
             continue
         box = bounding_box(masks[0] | masks[1])
         assert box is not None  # neither mask is empty
-        surfaces = [_surface(mask[box]) for mask in masks]
+        known = None
+        if is_annotated is not None:
+            box = add_margin(box, 1, is_annotated.shape)
+            known = is_annotated[box]
+        surfaces = [_surface(mask[box], known) for mask in masks]
         del masks
+        sizes = [np.count_nonzero(surface) for surface in surfaces]
+        if not all(sizes):
+            # A mask that fills all that is annotated has no surface.
+            found.append(SurfaceScore(math.nan, 0.0 if any(sizes) else math.nan))
+            continue
         # A distance equal to the tolerance may exceed it by the rounding errors of
         # ITK's float32 coordinates.
         extent_mm = math.hypot(*np.multiply(surfaces[0].shape, spacing_mm))
@@ -82,9 +95,9 @@ def surface_scores(
     return found
 
 
-def _surface(mask: np.ndarray) -> np.ndarray:
+def _surface(mask: np.ndarray, is_annotated: np.ndarray | None) -> np.ndarray:
     """Returns the voxels of a mask with a neighbour outside it, along any axis."""
-    padded = np.pad(mask, 1)
+    padded = np.pad(mask if is_annotated is None else mask | ~is_annotated, 1)
     inner = mask.copy()
     for axis in range(mask.ndim):
         for step in (-1, 1):
