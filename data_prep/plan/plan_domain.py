@@ -78,7 +78,7 @@ def plan_domain(facts: DomainFacts, choices: Choices) -> PlannedDomain:
             mirror_axes=mirroring.choose_axes(labels, choices.mirror_axes),
             preprocessing=_preprocessing(facts, choices, pooled),
             keep_foreground_components=plan_labels.keep_foreground(
-                labels, training, choices, folds=bool(split.folds)
+                facts, labels, training, choices, folds=bool(split.folds)
             ),
             train=split.train,
             validation=split.validation,

@@ -41,8 +41,9 @@ def plan_labels(
     else:
         merged = {}
     labels = label_classes.merge_labels(facts.labels, merged, domain=facts.name)
+    complete = _annotated_completely(facts, cases)
     kept = [
-        label_classes.components_to_keep(label, facts, cases=cases)
+        label_classes.components_to_keep(label, facts, cases=complete)
         if keep_components is None
         else keep_components * (0 not in label.values)
         for label in labels
@@ -53,7 +54,22 @@ def plan_labels(
     )
 
 
+def _annotated_completely(
+    facts: DomainFacts, cases: Sequence[CaseFacts]
+) -> list[CaseFacts]:
+    """Returns the cases whose components are known, also in voxels without annotation.
+
+    One that is annotated in a single slice, for example, has fewer or more components
+    than the organ.
+    """
+    if facts.ignore_label is None:
+        return list(cases)
+    ignored = str(facts.ignore_label)
+    return [case for case in cases if ignored not in case.label_voxels]
+
+
 def keep_foreground(
+    facts: DomainFacts,
     labels: Sequence[Label],
     cases: Sequence[CaseFacts],
     choices: Choices,
@@ -63,6 +79,7 @@ def keep_foreground(
     """Returns how many components of the foreground predictions should keep.
 
     Args:
+      facts: survey of the domain.
       labels: the classes, the background first.
       cases: its cases, without test cases.
       choices: settings of the plan.
@@ -72,7 +89,8 @@ def keep_foreground(
         return choices.keep_foreground_components
     if folds or choices.keep_components == 0:
         return 0
-    return label_classes.foreground_components_to_keep(labels, cases=cases)
+    complete = _annotated_completely(facts, cases)
+    return label_classes.foreground_components_to_keep(labels, cases=complete)
 
 
 def plan_regions(

@@ -364,6 +364,19 @@ class TestLabels:
         domain, _ = plan_one(facts, **changes)
         assert domain.keep_foreground_components == kept
 
+    def test_keep_components_auto_needs_complete_annotation(self):
+        facts = make_domain("K", ignore_label=9)
+        sparse = {"label_voxels": {"1": 100, "9": 1}}
+        cases = [dataclasses.replace(case, **sparse) for case in facts.cases]
+        domain, _ = plan_one(dataclasses.replace(facts, cases=tuple(cases)))
+        assert [label.keep_components for label in domain.labels] == [0, 0, 0]
+        assert domain.keep_foreground_components == 0
+        one = dataclasses.replace(facts.cases[0], label_voxels={"1": 100})
+        facts = dataclasses.replace(facts, cases=(one, *cases[1:]))
+        domain, _ = plan_one(facts, test_fraction=0.0)
+        assert [label.keep_components for label in domain.labels] == [0, 1, 2]
+        assert domain.keep_foreground_components == 1
+
     def test_keep_components_auto_ignores_test_cases(self):
         domain, _ = plan_one()
         facts = make_domain()
