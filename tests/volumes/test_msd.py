@@ -393,6 +393,13 @@ def test_ignore_label_and_background_are_no_regions(write, name):
             -1,
             {},
         ),
+        # Names that are numbers.
+        (
+            {"background": 0, "1": 1, "2": 2, "both": [1, 2], "ignore": [3]},
+            {0: "background", 1: "1", 2: "2"},
+            3,
+            {"both": (1, 2)},
+        ),
         # As in nnU-Net's documentation of BraTS.
         (
             {"background": 0, "whole": [1, 3, 2], "core": [3, 2], "enhancing": [3]},

@@ -141,7 +141,8 @@ def _label_pairs(
 
     A region with a single value is a label.
     """
-    if any(map(_is_number, value)) and not all(map(_is_int, value.values())):
+    in_nnunet = all(_is_int(each) or isinstance(each, list) for each in value.values())
+    if any(map(_is_number, value)) and not in_nnunet:
         return list(_names_by_number(where, value, expected=_LABELS).items()), {}
     pairs: list[tuple[int, str]] = []
     regions = {}
