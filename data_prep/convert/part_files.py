@@ -191,6 +191,8 @@ def _write_part(job: ConversionJob) -> None:
     )
     preprocessed, _ = crop_and_resample.preprocess_volume(image, job.domain, crop=crop)
     _require_range(preprocessed, job)
+    labels = crop_and_resample.preprocess_labels(labels, crop)
+    _check_annotated(labels, job)
     stored = preprocessed.astype(job.image_dtype, copy=False)
     provenance = {
         "files": list(map(str, job.raw_paths)),
@@ -209,7 +211,21 @@ def _write_part(job: ConversionJob) -> None:
             key=job.key,
             origin=json.dumps(provenance),
             image=stored,
-            labels=crop_and_resample.preprocess_labels(labels, crop),
+            labels=labels,
+        )
+
+
+def _check_annotated(labels: np.ndarray, job: ConversionJob) -> None:
+    """Logs a warning if a case has no annotated voxels to train on.
+
+    Nearest neighbours may miss a single annotated slice, for example.
+    """
+    ignored = job.domain.ignore_index
+    if ignored is not None and (labels == ignored).all():
+        logging.warning(
+            "%s: all annotated voxels are lost when the case is cropped to the "
+            "non-zero voxels of the image and resampled; nothing is learned from it",
+            job.case.label_path,
         )
 
 

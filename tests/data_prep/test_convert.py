@@ -1078,6 +1078,18 @@ def test_case_listed_twice_is_converted_once(one):
     assert sorted(entry.case for entry in made.cases) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize(("rows", "value"), [([0, 1], 0), ([4, 7], 1)])
+def test_lost_annotation_is_reported(one, write_nifti, caplog, rows, value):
+    labels = np.full(SHAPE, 9, np.uint8)
+    # Rows 2 to 9 are in the crop, and 3, 5 and 8 nearest to a resampled one.
+    labels[:, rows] = value
+    write_nifti(one.label("a"), labels, (2, 1, 1))
+    domain = dataclasses.replace(one.domain, ignore_label=9, spacing_mm=(2, 3, 1))
+    dataclasses.replace(one, domain=domain).convert()
+    assert caplog.text.count("annotated voxels are lost") == 1
+    assert f"{one.label('a')}: all annotated voxels are lost" in caplog.text
+
+
 @pytest.mark.parametrize("all_outside", [False, True])
 def test_foreground_outside_the_crop_is_reported(one, write_nifti, caplog, all_outside):
     labels = make_labels() * np.uint8(not all_outside)
