@@ -142,7 +142,7 @@ class TestLossScale:
         # decide the order of almost equal logits.
         monkeypatch.setattr(
             "u2net_tf.training.head_weights.segmentation_loss",
-            lambda labels, logits, detach_factor: focal(labels, logits),
+            lambda labels, logits, **options: focal(labels, logits),
         )
         gradients = {}
         for precision in ("mixed_float16", "float32"):

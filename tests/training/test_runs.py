@@ -172,6 +172,7 @@ class TestModel:
                 "implementation": None,
                 "head_weights": None,
                 "gate_loss": NO_GATES,
+                "partly_annotated": (),
                 "seed": 3,
             }
         ]
