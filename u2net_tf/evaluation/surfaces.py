@@ -60,12 +60,10 @@ def surface_scores(
     found = []
     for index in range(1, num_classes):
         masks = reference == index, prediction == index
-        sizes = [np.count_nonzero(mask) for mask in masks]
-        if not all(sizes):
-            found.append(SurfaceScore(math.nan, 0.0 if any(sizes) else math.nan))
-            continue
         box = bounding_box(masks[0] | masks[1])
-        assert box is not None  # neither mask is empty
+        if box is None:
+            found.append(SurfaceScore(math.nan, math.nan))
+            continue
         known = None
         if is_annotated is not None:
             box = add_margin(box, 1, is_annotated.shape)
@@ -74,7 +72,7 @@ def surface_scores(
         del masks
         sizes = [np.count_nonzero(surface) for surface in surfaces]
         if not all(sizes):
-            # A mask that fills all that is annotated has no surface.
+            # A mask is empty, or fills all that is annotated.
             found.append(SurfaceScore(math.nan, 0.0 if any(sizes) else math.nan))
             continue
         # A distance equal to the tolerance may exceed it by the rounding errors of
