@@ -24,7 +24,8 @@ def main(config: AdaptConfig) -> None:
     stop = stop_requests.from_command(config.run.max_minutes)
     run, checksums = adapt(config, progress=progress, stop=stop)
     print(command.name_flags(summary(run)))
-    print(checksums)
+    if checksums:
+        print(checksums)
 
 
 def run() -> None:

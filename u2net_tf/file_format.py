@@ -69,7 +69,7 @@ class FileFormat(Generic[Content]):
           InputError: if the text is not a valid file of this format. Names the source
             and the field, or the version that wrote a newer format.
         """
-        return self.from_dict(_parse_json(text, source, self._expected), source)
+        return self.from_dict(parse_json(text, source, self._expected), source)
 
     def from_dict(self, fields: object, source: object) -> Content:
         """Reads what `to_dict` returned; see `from_text` for arguments and errors."""
@@ -147,10 +147,20 @@ def load_json(path: pathlib.Path, expected: str = "JSON") -> Any:
       InputError: if it is not valid JSON, or a field occurs twice.
       OSError: if it cannot be read.
     """
-    return _parse_json(files.require_text(path, expected), path, expected)
+    return parse_json(files.require_text(path, expected), path, expected)
 
 
-def _parse_json(text: str, source: object, expected: str) -> Any:
+def parse_json(text: str, source: object, expected: str) -> Any:
+    """Reads JSON; see `load_json`.
+
+    Args:
+      text: the JSON.
+      source: name of the file or variable, for error messages.
+      expected: what it should be, for error messages.
+
+    Raises:
+      InputError: see `load_json`.
+    """
     try:
         content = json.loads(text, object_pairs_hook=_to_dict_once)
         if "\\u" in text:

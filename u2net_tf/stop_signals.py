@@ -94,6 +94,16 @@ def raised() -> Iterator[list[signal.Signals]]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def reinstall() -> None:
+    """Installs Python's handlers again after a library has replaced them.
+
+    TensorFlow receives SIGTERM itself once it connects several machines.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.getsignal(number))
+
+
 class DeferredSignals:
     """Context manager that records stop signals instead of raising an exception.
 

@@ -11,6 +11,7 @@ from u2net_tf.config.augmentation import AugmentationConfig
 from u2net_tf.config.data import DataConfig, SamplingConfig
 from u2net_tf.errors import InputError
 from u2net_tf.input import buffers, pipeline
+from u2net_tf.input.share import ENTIRE, Share
 from u2net_tf.networks.ops.resizing import resize_image, resize_labels
 from u2net_tf.plan.domains import Domain
 from u2net_tf.plan.labels import Label
@@ -130,21 +131,34 @@ def take(dataset, count):
 
 
 def dataset_of_domain(
-    shards, domain=ORGAN, *, first_batch=0, num_domains=1, **keywords
+    shards,
+    domain=ORGAN,
+    *,
+    first_batch=0,
+    num_domains=1,
+    share=ENTIRE,
+    **keywords,
 ):
     data_dir, manifests = shards
     made = manifests[DOMAINS.index(domain)] if domain in DOMAINS else manifests[0]
     settings = DataConfig(data_dir=str(data_dir), **keywords)
     return pipeline.domain_dataset(
-        domain, made, settings, first_batch=first_batch, num_domains=num_domains
+        domain,
+        made,
+        settings,
+        first_batch=first_batch,
+        num_domains=num_domains,
+        share=share,
     )
 
 
-def dataset_of_all(shards, domains=DOMAINS, *, first_step=0, **keywords):
+def dataset_of_all(shards, domains=DOMAINS, *, first_step=0, share=ENTIRE, **keywords):
     data_dir, manifests = shards
     chosen = [manifests[DOMAINS.index(domain)] for domain in domains]
     settings = DataConfig(data_dir=str(data_dir), **keywords)
-    return pipeline.training_dataset(domains, chosen, settings, first_step=first_step)
+    return pipeline.training_dataset(
+        domains, chosen, settings, first_step=first_step, share=share
+    )
 
 
 def take_domain(shards, count, domain=ORGAN, **keywords):
@@ -689,6 +703,56 @@ def test_first_batch_of_one_domain(shards, shared, first_batch):
 
 
 # Errors.
+
+
+@pytest.mark.parametrize(
+    ("count", "first_step", "memory_mb"),
+    [(2, 7, 0.02), pytest.param(3, 0, 2048, marks=pytest.mark.slow)],
+)
+def test_workers_share_each_batch(shards, count, first_step, memory_mb):
+    """Together they have the batches of a single worker, also after resuming."""
+    options = {
+        "domains": (ORGAN, PROSTATE),
+        "first_step": first_step,
+        "batch_size": 6,
+        "input_memory_mb": memory_mb,
+        "patches_per_volume": 2,
+    }
+    expected = take_all(shards, 6, **options)
+    parts = [
+        take_all(shards, 6, **options, share=Share(index, count))
+        for index in range(count)
+    ]
+    for batch, *shares in zip(expected, *parts, strict=True):
+        for name, values in batch.items():
+            assert {len(share[name]) for share in shares} == {6 // count}
+            joined = np.concatenate([share[name] for share in shares])
+            np.testing.assert_array_equal(joined, values)
+
+
+def test_a_worker_crops_only_its_own_patches(shards, monkeypatch):
+    """Each patch is cropped where one of its transformations is called."""
+    make, cropped = pipeline.make_patch_transform, []
+
+    def make_counting(*arguments, **options):
+        transform = make(*arguments, **options)
+
+        def counting(fields, *rest):
+            def count(case):
+                cropped.append(case)
+                return case
+
+            case = tf.numpy_function(count, [fields["case"]], tf.string)
+            with tf.control_dependencies([case]):
+                return transform(fields, *rest)
+
+        return counting
+
+    monkeypatch.setattr(pipeline, "make_patch_transform", make_counting)
+    share = Share(1, 2)
+    batches = take_domain(shards, 4, num_parallel_calls=1, share=share)
+    # One more batch may have been begun.
+    assert len(cases_of(batches)) == 4 <= len(cropped) <= 6
 
 
 def test_domain_without_training_cases_is_an_error(shards):

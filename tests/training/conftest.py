@@ -10,6 +10,7 @@ from command_session import tensorflow_server
 
 from u2net_tf.config.training import TrainConfig
 from u2net_tf.input.pipeline import training_dataset
+from u2net_tf.input.share import ENTIRE
 from u2net_tf.models import loading
 from u2net_tf.progress import silent
 from u2net_tf.training import batches, runs
@@ -79,7 +80,8 @@ def made_once(tmp_path_factory):
     """
     made = {}
 
-    def dataset(domains, manifests, settings, *, first_step):
+    def dataset(domains, manifests, settings, *, first_step, share):
+        assert share == ENTIRE
         shards = checksums_of_shards(settings.data_dir, domains, manifests)
         anywhere = settings.with_changes(data_dir="anywhere")
         key = (tuple(domains), anywhere, repr(manifests), shards)

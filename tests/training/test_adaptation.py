@@ -303,8 +303,8 @@ class TestSettings:
             progress=progress,
         )
         assert run._trainer.network.compute_dtype == "bfloat16"
-        assert run._data.resize_method == "cubic"
-        assert run._data.patch_size == (4, 8, 8)
+        assert run._config.data.resize_method == "cubic"
+        assert run._config.data.patch_size == (4, 8, 8)
         assert f"\n{toy.ONE.name}  " in checksums
         assert "identical" in checksums
         assert progress.counts == [("epoch 1 of 1", "step", 2)]

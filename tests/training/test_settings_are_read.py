@@ -76,7 +76,7 @@ def test_adapt_reads_every_setting(tiny_data, tmp_path, settings_read, monkeypat
     """Settings of the pipeline are exempt, as the test of `train` covers them."""
     given = []
 
-    def batches_of_noise(domains, manifests, data, *, first_step):
+    def batches_of_noise(domains, manifests, data, *, first_step, share):
         given.append(data)
         cases = tf.constant(domains[0].train[:2])
         return itertools.repeat({**toy.draw_batch(domains[0]), "case": cases})

@@ -45,7 +45,7 @@ def train_round_robin(out_dir, *modes):
         np.savez(pathlib.Path(out_dir) / f"{mode}.npz", losses, *values)
 
 
-def run(what, data_dir, work):
+def run(what, data_dir, work, distribution="mirrored", is_signalled=True):
     """Trains jointly, with an interruption or independently, or adds a domain."""
     work = pathlib.Path(work)
     values = {
@@ -55,7 +55,7 @@ def run(what, data_dir, work):
         "max_epochs": 1,
         "validate_every_epochs": 1,
         "learning_rate": 0.01,
-        "distribution": "mirrored",
+        "distribution": distribution,
     }
     if what == "adapted":
         adapt(work, values)
@@ -67,22 +67,22 @@ def run(what, data_dir, work):
         assert trained.step == 4
         assert trained._trainer.strategy.num_replicas_in_sync == 2
     elif what == "stopped":
-        run_stopped(config, work)
+        run_stopped(config, work, is_signalled)
     elif what == "resumed":
-        run("joint", data_dir, work)
+        run("joint", data_dir, work, distribution)
         longer = config.with_changes(model_dir=str(work / "joint"), max_epochs=2)
         assert runs.train(longer).step == 8
     else:
         runs.train_independently(config)
 
 
-def run_stopped(config, work):
+def run_stopped(config, work, is_signalled):
     """Compares a run that a signal stops at the second step with one without."""
     original, taken = Trainer.step, []
 
     def step(self, domain, batch):
         taken.append(domain)
-        if len(taken) == 2:
+        if len(taken) == 2 and is_signalled:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, domain, batch)
 
@@ -108,7 +108,8 @@ def adapt(work, values):
     spec = ModelSpec(
         plan.select([toy.ONE.name]), pools=(1, 0, 1), base_channels=2, adapter="none"
     )
-    save_model(work / "parent", spec, build_network(spec))
+    if not (work / "parent").exists():
+        save_model(work / "parent", spec, build_network(spec))
     values |= {"steps_per_epoch": 2, "validate_every_epochs": 0}
     # Adapting raises an error itself if the old domain has changed.
     run, _ = adaptation.adapt(

@@ -26,10 +26,12 @@ class ComputeConfig(Config):
         "blocks (blocks). Checkpointing halves the memory for large patches and slows "
         "down steps; results are the same.",
     )
-    distribution: Literal["auto", "none", "mirrored"] = Field(
+    distribution: Literal["auto", "none", "mirrored", "multi_worker_mirrored"] = Field(
         "auto",
         description="Distribution strategy: one device (none), a replica per GPU "
-        "(mirrored), or mirrored if there are several GPUs (auto).",
+        "(mirrored), or per GPU of all machines in the environment variable TF_CONFIG "
+        "(multi_worker_mirrored). auto is the last of these if TF_CONFIG lists several "
+        "workers, otherwise mirrored if there are several GPUs.",
     )
     jit_compile: Literal["auto", "true", "false"] = Field(
         "auto",

@@ -25,6 +25,7 @@ from u2net_tf.input import buffers, sampling
 from u2net_tf.input.interleaving import Interleaving
 from u2net_tf.input.patch_transform import make_patch_transform
 from u2net_tf.input.position import Position
+from u2net_tf.input.share import ENTIRE, Share
 from u2net_tf.plan.domains import Domain
 from u2net_tf.shards import reading
 from u2net_tf.shards.manifest import Manifest
@@ -38,6 +39,7 @@ def domain_dataset(
     *,
     first_batch: int = 0,
     num_domains: int = 1,
+    share: Share = ENTIRE,
 ) -> tf.data.Dataset:
     """Returns an infinite dataset of batches of one domain.
 
@@ -47,10 +49,11 @@ def domain_dataset(
       settings: see `DataConfig`.
       first_batch: number of batches of this domain to skip when a run is resumed.
       num_domains: number of domains that share the memory.
+      share: the part of each batch to return.
 
     Returns:
       Batches {"image": (B, z, y, x, C) float32, "labels": (B, z, y, x) uint8,
-      "case": (B,) string}.
+      "case": (B,) string}, where B is the batch size divided by `share.count`.
 
     Raises:
       InputError: if the domain has no training cases.
@@ -80,7 +83,7 @@ def domain_dataset(
     # If the records of a shard are not shuffled, a case may have the same index in all
     # batches. Its patches would then all be drawn around foreground, or none of them.
     permuted = sizes.shuffled_records == 1 and len(shards.paths) < len(shards.entries)
-    crop = _make_cropper(domain, settings, batch_size, permuted=permuted)
+    crop = _make_cropper(domain, settings, batch_size, share, permuted=permuted)
 
     dataset = tf.data.Dataset.range(position.epoch, tf.int64.max)
     # Shuffled within an epoch, so that every case comes once before any comes twice;
@@ -99,6 +102,7 @@ def domain_dataset(
     # Skips patches of the window that were used before an interruption.
     dataset = dataset.skip(position.patches_before)
     dataset = dataset.batch(batch_size, drop_remainder=True)
+    dataset = share.of_batches(dataset, batch_size)
     # Nothing is read ahead beyond the buffers.
     return dataset.with_options(_options())
 
@@ -177,7 +181,12 @@ def _make_parser(
 
 
 def _make_cropper(
-    domain: Domain, settings: DataConfig, batch_size: int, *, permuted: bool
+    domain: Domain,
+    settings: DataConfig,
+    batch_size: int,
+    share: Share,
+    *,
+    permuted: bool,
 ) -> Callable[[tf.Tensor, Fields], Fields]:
     """Returns the function that makes a patch from its number and its record.
 
@@ -185,9 +194,10 @@ def _make_cropper(
     instead of the first ones.
     """
     key = _key(domain, settings)
+    patch_size = settings.patch_size or domain.patch_size
     transform = make_patch_transform(
         domain,
-        settings.patch_size or domain.patch_size,
+        patch_size,
         method=settings.resize_method,
         augmentation=settings.augmentation,
     )
@@ -211,7 +221,7 @@ def _make_cropper(
         image, labels = transform(fields, origin, mirroring_seed, seed)
         return {"image": image, "labels": labels, "case": fields["case"]}
 
-    return crop
+    return share.of_crops(crop, batch_size, patch_size)
 
 
 def training_dataset(
@@ -220,6 +230,7 @@ def training_dataset(
     settings: DataConfig,
     *,
     first_step: int = 0,
+    share: Share = ENTIRE,
 ) -> tf.data.Dataset:
     """Returns an infinite dataset of batches; batch n is from domain n mod T.
 
@@ -228,6 +239,7 @@ def training_dataset(
       manifests: manifests of their shards, in the same order.
       settings: see `DataConfig`.
       first_step: the first n.
+      share: the part of each batch to return.
 
     Returns:
       Batches as `domain_dataset` returns them, starting with batch `first_step`. The
@@ -241,6 +253,7 @@ def training_dataset(
             settings,
             first_batch=(first_step - index + total - 1) // total,
             num_domains=total,
+            share=share,
         )
         for index, (domain, manifest) in enumerate(zip(domains, manifests, strict=True))
     ]

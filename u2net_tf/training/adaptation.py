@@ -13,7 +13,6 @@ from typing import NamedTuple
 import keras
 from absl import logging
 
-from u2net_tf import locks
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
@@ -30,8 +29,8 @@ from u2net_tf.training.stop_requests import StopRequests
 from u2net_tf.training.strategy import make_strategy
 from u2net_tf.training.training_data import (
     check_sizes,
+    folders_in_use,
     load_training_data,
-    shards_in_use,
 )
 from u2net_tf.wording import quantity
 
@@ -42,7 +41,7 @@ class AdaptResult(NamedTuple):
     Attributes:
       run: the training run of the new domain.
       checksums: table of the checksums of each old domain, in the parent and in the
-        saved model; they are equal.
+        saved model; they are equal. Empty on workers that did not write the model.
     """
 
     run: Run
@@ -74,10 +73,7 @@ def adapt(
     Reference: 3D U²-Net, section 3, "Adapting to a new domain".
     """
     _require_outside(config.from_, config.run.model_dir)
-    with (
-        locks.locked(config.run.model_dir),
-        shards_in_use(config.data.data_dir, [config.domain]),
-    ):
+    with folders_in_use(config, [config.domain]):
         return _adapt(config, progress, stop or StopRequests(config.run.max_minutes))
 
 
@@ -125,6 +121,8 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
             received=f"a different model, {checkpoint}",
         )
     runs.finish(run, config, started=started)
+    if not run.workers.is_chief:
+        return AdaptResult(run, "")
     saved_spec, saved, _ = load_network(run.model_dir)
     after = checksums.of_domains(saved_spec, saved)
     return AdaptResult(run, checksums.compare(before, after))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,10 +10,11 @@ import tensorflow as tf
 
 from u2net_tf.config.data import DataConfig
 from u2net_tf.input.pipeline import training_dataset
+from u2net_tf.input.share import Share
 from u2net_tf.plan.domains import Plan
 from u2net_tf.shards.reading import translate_tf_errors
 from u2net_tf.training.run_shards import RunShards
-from u2net_tf.training.strategy import gpu_of
+from u2net_tf.training.strategy import gpu_of, workers_of
 
 # "image", "labels" and "case" -> tensor, or one tensor per replica.
 Batch: TypeAlias = dict[str, Any]
@@ -25,7 +27,8 @@ class TrainingBatches:
       plan: plan of the trained domains.
       shards: shards of the domains of the run.
       data: settings of the input pipeline.
-      strategy: distribution strategy; batches are split over its replicas.
+      strategy: distribution strategy; batches are split over its replicas, of which
+        those of this worker are returned.
       first_step: number of batches to skip.
       device: device to which images and labels are copied as soon as they are read,
         while earlier steps may still be running there; that of `gpu_of` if None.
@@ -48,13 +51,27 @@ class TrainingBatches:
         self._device = device or gpu_of(strategy)
         self._shards = shards.trained
         self._strategy = strategy
+        workers = workers_of(strategy)
         dataset = training_dataset(
-            plan.domains, shards.manifests, data, first_step=first_step
+            plan.domains,
+            shards.manifests,
+            data,
+            first_step=first_step,
+            share=Share(workers.index, workers.count),
         )
         if strategy.num_replicas_in_sync > 1:
+            num_replicas = strategy.num_replicas_in_sync // workers.count
+            dataset = dataset.flat_map(functools.partial(_split, num_replicas))
+            # Otherwise the replicas would agree before each step that it has a batch.
+            infinite = tf.data.experimental.assert_cardinality(
+                tf.data.INFINITE_CARDINALITY
+            )
+            dataset = dataset.apply(infinite)
             # Case names are strings and cannot be copied to a GPU.
             options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
-            dataset = strategy.experimental_distribute_dataset(dataset, options)
+            dataset = strategy.distribute_datasets_from_function(
+                lambda context: dataset, options
+            )
         self._iterator = iter(dataset)
 
     def read(self) -> Batch:
@@ -93,3 +110,11 @@ class TrainingBatches:
         """Returns the names of the cases in a batch, sorted."""
         local = self._strategy.experimental_local_results(batch["case"])
         return sorted({case.decode() for part in local for case in part.numpy()})
+
+
+@tf.autograph.experimental.do_not_convert
+def _split(num_replicas: int, batch: dict[str, tf.Tensor]) -> tf.data.Dataset:
+    """Returns a worker's part of a batch as one element per replica."""
+    return tf.data.Dataset.from_tensor_slices(
+        {name: tf.stack(tf.split(v, num_replicas)) for name, v in batch.items()}
+    )

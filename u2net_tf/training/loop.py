@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,6 @@ from u2net_tf.config.training import RunningConfig
 from u2net_tf.errors import StoppedEarlyError, StoppedError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models import best
-from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.run_state import Logs, RunState
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.progress import Progress, silent
@@ -25,12 +24,15 @@ from u2net_tf.training import schedule
 from u2net_tf.training.batches import TrainingBatches
 from u2net_tf.training.epoch_metrics import EpochMetrics
 from u2net_tf.training.epoch_steps import EpochSteps
-from u2net_tf.training.monitor import Monitor, to_logs
+from u2net_tf.training.monitor import to_logs
+from u2net_tf.training.run_folder import open_run_folder
 from u2net_tf.training.run_shards import RunShards
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequested, StopRequests
+from u2net_tf.training.strategy import workers_of
 from u2net_tf.training.training_data import hash_records, warn_if_changed
 from u2net_tf.training.validation import InterruptibleBackend, validate
+from u2net_tf.training.worker_agreement import require_same_run
 from u2net_tf.wording import duration, quantity
 
 
@@ -48,6 +50,7 @@ class Run:
       stop: requests to stop early; none if None.
 
     Attributes:
+      workers: the workers of the run.
       model_dir: the run's folder.
       state: state of the schedule.
       minutes: duration of this process's part of the run, set by `runs.finish`.
@@ -68,25 +71,14 @@ class Run:
         self._plan = dataclasses.replace(
             spec.plan, domains=tuple(spec.plan.domains[i] for i in trainer.domains)
         )
-        self._data = config.data
+        self._config = config
         self._shards = RunShards(self._plan, manifests, config)
         self._records = hash_records(self._plan, manifests)
         self._num_replicas = trainer.strategy.num_replicas_in_sync
-        self._schedule = config.schedule
+        self.workers = workers_of(trainer.strategy)
         self._settings = config.run
-        self._checkpoints = Checkpoints(
-            config.run.model_dir,
-            spec,
-            trainer.network,
-            trainer.variables_by_path(),
-            keep=config.run.keep,
-            invariants={
-                "precision": trainer.network.dtype_policy.name,
-                "trained domains": list(self._plan.names),
-                "shared variables": trainer.train_shared,
-                "fold": config.data.fold,
-                **(invariants or {}),
-            },
+        self._folder = open_run_folder(
+            trainer, spec, self._plan, config, invariants, self.workers
         )
         self._stop = stop or StopRequests()
         backend = InterruptibleBackend(trainer.network, spec, self._stop.check)
@@ -96,15 +88,14 @@ class Run:
             self._plan,
             self._settings,
             progress=progress,
-            check_stop=self._stop.check,
-            describe_checkpoint=self._describe_checkpoint,
+            check_stop=functools.partial(self._stop.check_all, self.workers),
+            describe_checkpoint=self._folder.describe_checkpoint,
         )
-        self.model_dir = pathlib.Path(config.run.model_dir)
+        self.model_dir = self._folder.path
         self.minutes = 0.0
         self._batches: TrainingBatches | None = None
         self.state = schedule.initial_state(config.optimizer.learning_rate)
         self._last_logs: Logs | None = None
-        self._saved_step = 0
 
     @property
     def step(self) -> int:
@@ -136,17 +127,15 @@ class Run:
         Raises:
           InputError: if the folder contains a checkpoint of a different model.
         """
-        saved = self._checkpoints.restore()
+        saved = self._folder.restore()
         if saved is None:
             return False
-        warn_if_changed(
-            saved, self._records, self._num_replicas, data_dir=self._data.data_dir
-        )
+        data_dir = self._config.data.data_dir
+        warn_if_changed(saved, self._records, self._num_replicas, data_dir=data_dir)
         self._last_logs = saved.logs
-        self._saved_step = saved.step
         self._steps.resume(saved.step, saved.partial_epoch)
         if saved.schedule is not None:
-            self.state = schedule.resumed(self._schedule, saved.schedule)
+            self.state = schedule.resumed(self._config.schedule, saved.schedule)
         logging.info(
             "resuming from step %d (%s), learning rate %.2g",
             self.step,
@@ -161,8 +150,15 @@ class Run:
         Writes nothing, so that a run that is rejected here leaves no folder behind.
 
         Raises:
-          InputError: see `TrainingBatches` and `RunShards`.
+          InputError: see `require_same_run`, `TrainingBatches` and `RunShards`.
         """
+        require_same_run(
+            self.workers,
+            self._trainer,
+            self._config,
+            step=self.step,
+            records=self._records,
+        )
         if not self.has_ended:
             self._opened_input()
 
@@ -176,26 +172,26 @@ class Run:
         """
         # An epoch that was interrupted has no row yet.
         last_row = self.step - self._steps.totals.num_steps
-        with self._stop.deferring_signals():
-            monitor = Monitor(self._settings.model_dir, self._plan, first_step=last_row)
-            if self._last_logs is not None and monitor.last_step < last_row:
-                # The run was killed between saving the epoch and logging it.
-                monitor.write(self._last_logs)
+        with (
+            self._stop.deferring_signals(),
+            self.workers.reporting_lost(),
+            self._folder.logging_epochs(last_row, self._last_logs),
+        ):
             self._trainer.set_learning_rate(self.state.learning_rate)
             try:
                 while not self.has_ended:
-                    self._run_epoch(monitor)
+                    self._run_epoch()
+                # The chief may have been stopped while it validated.
+                self._stop.check_all(self.workers, ignore_own=True)
             except StopRequested as request:
                 raise self._stopped_early(request) from None
-            finally:
-                monitor.close()
 
     def _opened_input(self) -> TrainingBatches:
         if self._batches is None:
             self._batches = TrainingBatches(
                 self._plan,
                 self._shards,
-                self._data,
+                self._config.data,
                 self._trainer.strategy,
                 first_step=self.step,
             )
@@ -206,7 +202,7 @@ class Run:
         """Whether the schedule or `max_epochs` has ended the run."""
         return self.state.finished or 0 < self._settings.max_epochs <= self.state.epochs
 
-    def _run_epoch(self, monitor: Monitor) -> None:
+    def _run_epoch(self) -> None:
         """Takes the remaining steps of an epoch; saves a checkpoint and logs."""
         epoch, rate = self.state.epochs + 1, self.state.learning_rate
         limit = self._settings.max_epochs
@@ -215,7 +211,7 @@ class Run:
         self._check_variables()
         dice = self._validate(epoch)
         totals = self._steps.totals
-        self.state = schedule.advance(self._schedule, self.state, totals.loss())
+        self.state = schedule.advance(self._config.schedule, self.state, totals.loss())
         is_scaled = self._trainer.loss_scale is not None
         # Set after every epoch.
         assert self.state.moving_average is not None
@@ -235,20 +231,26 @@ class Run:
         self._last_logs = to_logs(metrics)
         self._steps.begin_epoch()
         self._save(self._best_candidate(metrics))
-        monitor.write(self._last_logs)
-        logging.info("%s: %s", label, metrics.summary())
+        self._folder.log(self._last_logs)
+        if self.workers.is_chief:
+            logging.info("%s: %s", label, metrics.summary())
         self._trainer.set_learning_rate(self.state.learning_rate)
 
     def _validate(self, epoch: int) -> dict[str, dict[str, float]]:
         every = self._settings.validate_every_epochs
-        if not every or epoch % every:
+        if not every or epoch % every or not self.workers.is_chief:
             return {}
         started = time.perf_counter()
-        dice = validate(
-            self._predictor,
-            dict(zip(self._trainer.domains, self._shards.monitored, strict=True)),
-            num_cases=self._settings.eval_cases,
-        )
+        try:
+            dice = validate(
+                self._predictor,
+                dict(zip(self._trainer.domains, self._shards.monitored, strict=True)),
+                num_cases=self._settings.eval_cases,
+            )
+        except StopRequested:
+            # The other workers have not heard of it.
+            self._stop.check_all(self.workers)
+            raise
         self._steps.pace.seconds_validating = time.perf_counter() - started
         text = duration(self._steps.pace.seconds_validating)
         logging.info("validation after epoch %d: %s", epoch, text)
@@ -280,17 +282,18 @@ class Run:
             records=self._records,
             num_replicas=self._num_replicas,
         )
-        self._checkpoints.save(state, candidate)
-        self._saved_step = self.step
+        self._folder.save(state, candidate)
 
     def _stopped_early(self, request: StopRequested) -> StoppedEarlyError:
         """Saves unsaved steps; returns the error to raise."""
-        if self.step != self._saved_step:
+        if self.step != self._folder.saved_step:
             self._check_variables()
             self._save()
+        # The chief has saved it now.
+        self.workers.wait()
         kept = f"step {self.step} ({self._position()}) is saved in {self.model_dir}"
         if not self.step:
-            kept = f"no step was taken, and {self._describe_checkpoint()}"
+            kept = f"no step was taken, and {self._folder.describe_checkpoint()}"
         return StoppedEarlyError(
             f"stopped by {request.reason}: {kept}; rerun the same command to resume",
             exit_status=request.exit_status,
@@ -309,11 +312,6 @@ class Run:
                 layer = variable.path.partition("/")[2] or variable.path
                 raise StoppedError(
                     f"step {self.step}: expected finite variables. Received: NaN or "
-                    f"infinity in the layer {layer}; {self._describe_checkpoint()}"
+                    f"infinity in the layer {layer}; "
+                    f"{self._folder.describe_checkpoint()}"
                 )
-
-    def _describe_checkpoint(self) -> str:
-        folder = self._settings.model_dir
-        if self._checkpoints.newest() is None:
-            return f"there is no checkpoint in {folder} yet"
-        return f"the last good checkpoint in {folder} is kept"

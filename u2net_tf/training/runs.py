@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from u2net_tf import files, locks
+from u2net_tf import files
 from u2net_tf.config import flagfile
 from u2net_tf.config.compute import ComputeConfig
 from u2net_tf.config.training import RunningConfig, TrainConfig
@@ -37,8 +37,8 @@ from u2net_tf.training.strategy import (
 )
 from u2net_tf.training.training_data import (
     check_sizes,
+    folders_in_use,
     load_training_data,
-    shards_in_use,
 )
 from u2net_tf.wording import quantity
 
@@ -63,10 +63,7 @@ def train(
       StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite.
     """
-    with (
-        locks.locked(config.run.model_dir),
-        shards_in_use(config.data.data_dir, config.domains),
-    ):
+    with folders_in_use(config, config.domains):
         return _train(config, progress, stop or StopRequests(config.run.max_minutes))
 
 
@@ -164,10 +161,7 @@ def train_independently(
       StoppedError: see `train`.
     """
     stop = stop or StopRequests(config.run.max_minutes)
-    with (
-        locks.locked(config.run.model_dir),
-        shards_in_use(config.data.data_dir, config.domains),
-    ):
+    with folders_in_use(config, config.domains):
         _train_independently(config, progress, on_finished, stop)
 
 
@@ -216,7 +210,8 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
     run.log_devices()
     run.open_input()
     # Written only once it is certain that the folder belongs to this model.
-    _write_flags(run, config)
+    if run.workers.is_chief:
+        _write_flags(run, config)
     if not run.has_ended:
         schedule.warn_of_unused_settings(config.schedule)
     run.train()
@@ -257,6 +252,9 @@ def _write_flags(run: Run, config: RunningConfig) -> None:
 def summary(run: Run) -> str:
     """Returns one line on how a run ended and what it wrote."""
     folder = run.model_dir
+    if not run.workers.is_chief:
+        own, chief = (run.workers.cluster.name(k) for k in (run.workers.index, 0))
+        return f"{own}: finished; {chief} has written {folder}"
     reason = "`min_learning_rate`" if run.state.finished else "`max_epochs`"
     return (
         f"{folder}: {quantity(run.step, 'step')} in "

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from absl import logging
 
 from u2net_tf.stop_signals import DeferredSignals, exit_status
+from u2net_tf.training.workers import Workers
 
 # EX_TEMPFAIL of sysexits.h: the command should be rerun.
 TIME_LIMIT_EXIT_STATUS = 75
@@ -55,14 +56,42 @@ class StopRequests:
         """Returns a context in which signals are deferred."""
         return self._signals or contextlib.nullcontext()
 
-    def check(self) -> None:
-        """Raises StopRequested if there is a request."""
+    def request(self) -> StopRequested | None:
+        """Returns the request to stop, if there is one."""
         received = self._signals.received if self._signals else None
         if received is not None:
-            raise StopRequested(received.name, exit_status(received))
+            return StopRequested(received.name, exit_status(received))
         if self._deadline is not None and self._clock() >= self._deadline:
             reason = f"`max_minutes`={self._max_minutes:g}"
-            raise StopRequested(reason, TIME_LIMIT_EXIT_STATUS)
+            return StopRequested(reason, TIME_LIMIT_EXIT_STATUS)
+        return None
+
+    def check(self) -> None:
+        """Raises StopRequested if there is a request."""
+        if request := self.request():
+            raise request
+
+    def check_all(self, workers: Workers, *, ignore_own: bool = False) -> None:
+        """Raises StopRequested on all workers if any of them has a request.
+
+        All workers call this at the same points of a run; it returns when all have.
+
+        Args:
+          workers: the workers of the run.
+          ignore_own: whether to disregard the requests of this worker.
+
+        Raises:
+          StopRequested: with this worker's own reason, or else with the name of the
+            first worker that has one.
+          StoppedError: if another worker has ended.
+        """
+        own = None if ignore_own else self.request()
+        statuses = workers.gather([own.exit_status if own else 0])[:, 0]
+        if own is not None:
+            raise own
+        for index, status in enumerate(statuses.tolist()):
+            if status:
+                raise StopRequested(workers.cluster.name(index), status)
 
 
 def from_command(max_minutes: float) -> StopRequests:

@@ -7,29 +7,95 @@ several machines cannot be created later.
 from __future__ import annotations
 
 import functools
+import os
 
 import tensorflow as tf
 from absl import logging
 
+from u2net_tf import __version__, stop_signals
 from u2net_tf.errors import InputError
 from u2net_tf.networks.ops.implementations.triton.availability import (
     reason_unavailable,
 )
+from u2net_tf.training.cluster import ALONE, VARIABLE, Cluster, read_cluster
+from u2net_tf.training.workers import Workers
 from u2net_tf.wording import quantity
+
+_MULTI_WORKER = "multi_worker_mirrored"
+
+
+def cluster_of(distribution: str) -> Cluster:
+    """Returns the workers of a run; does not use any device yet.
+
+    Raises:
+      InputError: if TF_CONFIG is needed and not usable.
+    """
+    if distribution not in ("auto", _MULTI_WORKER):
+        return ALONE
+    cluster = read_cluster()
+    if distribution == _MULTI_WORKER and cluster == ALONE:
+        raise InputError(
+            "`distribution`",
+            expected=f"the addresses of at least two workers in {VARIABLE}",
+            received=os.environ.get(VARIABLE) or "nothing",
+        )
+    return cluster
 
 
 @functools.cache
 def make_strategy(distribution: str) -> tf.distribute.Strategy:
-    """Returns the strategy of `distribution`: "auto", "none" or "mirrored".
+    """Returns the strategy of `distribution`, a setting of `ComputeConfig`.
 
     Created once per process: two strategies would use the same numbers for their
-    collective operations.
+    collective operations. With several workers, it waits for all of them.
+
+    Raises:
+      InputError: if TF_CONFIG is needed and not usable, or workers disagree.
+      StoppedError: if another worker ends meanwhile.
     """
+    cluster = cluster_of(distribution)
+    if cluster != ALONE:
+        return _connect(cluster)
     if distribution == "mirrored" or (
         distribution == "auto" and len(tf.config.list_logical_devices("GPU")) > 1
     ):
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def _connect(cluster: Cluster) -> tf.distribute.Strategy:
+    """Returns the strategy of several workers once all of them are connected."""
+    logging.info(
+        "%s of %d: connecting", cluster.name(cluster.index), len(cluster.addresses)
+    )
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":
+        # Otherwise TensorFlow describes each collective operation.
+        tf.get_logger().setLevel("WARNING")
+    cluster.wait_for_others()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    stop_signals.reinstall()
+    _workers_of(cluster).require_same(
+        {
+            "version": __version__,
+            VARIABLE: ", ".join(cluster.addresses),
+            "devices": strategy.num_replicas_in_sync // len(cluster.addresses),
+        },
+        {},
+    )
+    return strategy
+
+
+@functools.cache
+def _workers_of(cluster: Cluster) -> Workers:
+    # Two objects would use the same numbers for their collective operations.
+    return Workers(cluster)
+
+
+def workers_of(strategy: tf.distribute.Strategy) -> Workers:
+    """Returns the workers of a strategy, as seen from this process."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return _workers_of(read_cluster())
+    return _workers_of(ALONE)
 
 
 def gpu_of(strategy: tf.distribute.Strategy) -> str | None:

@@ -14,28 +14,35 @@ from absl import logging
 
 from u2net_tf import locks
 from u2net_tf.config.data import DataConfig
+from u2net_tf.config.training import RunningConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models.run_state import RunState
 from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.shards.manifest import Manifest, load_converted
+from u2net_tf.training.strategy import cluster_of
 from u2net_tf.wording import quantity
 
 
 @contextlib.contextmanager
-def shards_in_use(data_dir: str, names: Sequence[str]) -> Iterator[None]:
-    """Keeps the shards of some domains from being converted while in use.
+def folders_in_use(config: RunningConfig, names: Sequence[str]) -> Iterator[None]:
+    """Locks the folder of a run, and keeps its shards from being converted.
+
+    With several workers, the chief locks the folder of the run for all of them.
 
     Args:
-      data_dir: folder of the shards.
+      config: settings of the run.
       names: names of the domains; all if empty.
 
     Raises:
-      InputError: if there is no plan, or a conversion is running.
+      InputError: if there is no plan, a conversion is running or another process writes
+        to the folder.
     """
-    folder = pathlib.Path(data_dir)
+    folder = pathlib.Path(config.data.data_dir)
     with contextlib.ExitStack() as stack:
+        if cluster_of(config.compute.distribution).is_chief:
+            stack.enter_context(locks.locked(config.run.model_dir))
         for name in load_plan(folder / "plan.json").select(names).names:
             stack.enter_context(locks.shared(folder / name))
         yield

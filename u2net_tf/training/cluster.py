@@ -1,0 +1,173 @@
+"""The workers of a run on several machines, as listed in TF_CONFIG.
+
+TF_CONFIG is the environment variable by which `tf.distribute` and cluster managers tell
+each process the addresses of all workers and which of them it is:
+
+    {"cluster": {"worker": ["node1:12345", "node2:12345"]},
+     "task": {"type": "worker", "index": 0}}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import pydantic
+from absl import logging
+from pydantic import Field
+
+from u2net_tf import schema
+from u2net_tf.errors import InputError
+from u2net_tf.file_format import parse_json
+from u2net_tf.wording import first_few
+
+VARIABLE = "TF_CONFIG"
+# Seconds between two attempts to connect, and between two messages about them.
+_RETRY_SECONDS, _MESSAGE_SECONDS = 0.2, 60.0
+_CONNECT_SECONDS = 2.0
+
+_Address = Annotated[str, Field(pattern=r"^[^\s/:]+:[0-9]{1,5}$")]
+_Addresses = Annotated[tuple[_Address, ...], Field(min_length=1)]
+
+
+@schema.model
+class _Jobs:
+    worker: _Addresses
+    chief: Annotated[tuple[_Address, ...], Field(max_length=1)] = ()
+
+
+@schema.model
+class _Task:
+    type: Literal["chief", "worker"]
+    index: schema.Count
+
+
+@schema.model
+class _TFConfig:
+    """The fields that TensorFlow and cluster managers write."""
+
+    cluster: _Jobs
+    task: _Task
+    rpc_layer: str | None = None
+    environment: str | None = None
+
+    def __post_init__(self) -> None:
+        schema.require_distinct(
+            "cluster", [*self.cluster.chief, *self.cluster.worker], "distinct addresses"
+        )
+        job = getattr(self.cluster, self.task.type)
+        if self.task.index >= len(job):
+            raise InputError(
+                "task.index",
+                expected=f"an index below {len(job)}, the number of tasks of type "
+                f"{self.task.type}",
+                received=self.task.index,
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The workers of a run.
+
+    Attributes:
+      addresses: host:port of each worker. The first one is the chief, which writes the
+        model.
+      index: index of this process among them.
+    """
+
+    addresses: tuple[str, ...] = ("",)
+    index: int = 0
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the model; the others only train it."""
+        return self.index == 0
+
+    def name(self, index: int) -> str:
+        """Returns "worker 1 (host:port)"."""
+        return f"worker {index} ({self.addresses[index]})"
+
+    def wait_for_others(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Waits until all other workers accept connections, and logs whom it waits for.
+
+        Meanwhile, this process accepts connections on its port. TensorFlow would wait
+        for the others, too, but could not be interrupted.
+
+        Args:
+          clock: returns seconds.
+          sleep: waits for a number of seconds.
+
+        Raises:
+          InputError: if another process uses the port.
+        """
+        missing = [k for k in range(len(self.addresses)) if k != self.index]
+        next_message = clock() + 2 * _RETRY_SECONDS
+        with self._listening():
+            while missing := [k for k in missing if not _answers(self.addresses[k])]:
+                if clock() >= next_message:
+                    names = first_few([self.name(k) for k in missing])
+                    logging.info("%s is waiting for %s", self.name(self.index), names)
+                    next_message = clock() + _MESSAGE_SECONDS
+                sleep(_RETRY_SECONDS)
+
+    def _listening(self) -> socket.socket:
+        """Returns a socket that listens on the port of this worker."""
+        port = int(self.addresses[self.index].rpartition(":")[2])
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        try:
+            return socket.create_server(
+                ("", port), family=family, dualstack_ipv6=both, backlog=128
+            )
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                VARIABLE,
+                expected=f"a port that {self.name(self.index)} can listen on",
+                received=error,
+            ) from None
+
+
+ALONE = Cluster()
+
+
+def read_cluster() -> Cluster:
+    """Returns the cluster in TF_CONFIG; `ALONE` if it is not set or has one worker.
+
+    Raises:
+      InputError: if TF_CONFIG is not valid, or has tasks that do not train.
+    """
+    text = os.environ.get(VARIABLE, "")
+    if not text.strip():
+        return ALONE
+    content = parse_json(text, VARIABLE, "JSON with cluster and task")
+    try:
+        # From JSON, pydantic accepts lists as tuples.
+        found = pydantic.TypeAdapter(_TFConfig).validate_json(json.dumps(content))
+    except pydantic.ValidationError as error:
+        raise schema.as_input_error(error, _TFConfig).within(VARIABLE) from None
+    addresses = (*found.cluster.chief, *found.cluster.worker)
+    if len(addresses) == 1:
+        return ALONE
+    index = found.task.index
+    if found.task.type == "worker":
+        index += len(found.cluster.chief)
+    return Cluster(addresses, index)
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS):
+            return True
+    except (OSError, OverflowError):
+        return False

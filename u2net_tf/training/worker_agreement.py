@@ -1,0 +1,58 @@
+"""Checks that all workers of a run train the same network in the same way."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from u2net_tf.config import flagfile
+from u2net_tf.config.training import RunningConfig
+from u2net_tf.training.step import Trainer
+from u2net_tf.training.workers import Workers
+
+# Flags that may differ between workers: machines may have their own folders.
+_MAY_DIFFER = ("data_dir", "model_dir", "from", "log_every_seconds")
+_SAME_FOLDER = "`model_dir` must be the same folder on all machines"
+_HINTS = {
+    "records": "All workers need the same shards",
+    "step": _SAME_FOLDER,
+    "variables": f"{_SAME_FOLDER}, and `from` the same model",
+}
+
+
+def require_same_run(
+    workers: Workers,
+    trainer: Trainer,
+    config: RunningConfig,
+    *,
+    step: int,
+    records: str,
+) -> None:
+    """Checks that settings, shards and variables are the same on all workers.
+
+    Args:
+      workers: the workers of the run.
+      trainer: has the restored variables.
+      config: settings of the run.
+      step: number of steps done.
+      records: result of `hash_records`.
+
+    Raises:
+      InputError: names the first worker and value that differ.
+      StoppedError: if another worker has ended.
+    """
+    if workers.count == 1:
+        return
+    flags = flagfile.values(flagfile.to_text(config))
+    facts: dict[str, Any] = {
+        f"`{name}`": value for name, value in flags.items() if name not in _MAY_DIFFER
+    }
+    variables = {
+        **trainer.network.variables_by_path(),
+        **trainer.variables_by_path(),
+    }
+    checksum = hashlib.sha256()
+    for _, variable in sorted(variables.items()):
+        checksum.update(variable.numpy().tobytes())
+    facts |= {"records": records, "step": step, "variables": checksum.hexdigest()}
+    workers.require_same(facts, _HINTS)
