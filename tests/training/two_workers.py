@@ -70,7 +70,9 @@ def faults(index, data_dir, work):
 
 def different_flags(config, index):
     other = config.with_changes(learning_rate=0.5) if index else config
-    with pytest.raises(InputError, match=r"worker 1 .*: `learning_rate`: expec") as e:
+    with pytest.raises(
+        InputError, match=r"worker 1 .*: `learning_rate`: expected"
+    ) as e:
         runs.train(other)
     assert "expected 0.0003, as worker 0" in str(e.value)
     assert "Received: 0.5" in str(e.value)
