@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from u2net_tf.config.training import AdaptConfig, TrainConfig
 from u2net_tf.errors import InputError, StoppedError
+from u2net_tf.training import adaptation, runs
 from u2net_tf.training.cluster import Cluster
 from u2net_tf.training.stop_requests import StopRequested, StopRequests
 from u2net_tf.training.workers import Workers
@@ -135,6 +137,44 @@ class TestLost:
             Simulated(1).reporting_lost(),
         ):
             raise error
+
+
+class TestLostBeforeTheFirstStep:
+    """Another worker may end while this one still creates its variables."""
+
+    @pytest.fixture(autouse=True)
+    def lost(self, monkeypatch):
+        def build(*arguments, **options):
+            text = "Collective ops is aborted by: Connection reset"
+            raise tf.errors.UnavailableError(None, None, text)
+
+        config = {
+            "cluster": {"worker": ADDRESSES},
+            "task": {"type": "worker", "index": 1},
+        }
+        monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+        for module in (runs, adaptation):
+            monkeypatch.setattr(module, "make_strategy", build)
+
+    @pytest.mark.parametrize("train", [runs.train, runs.train_independently])
+    def test_when_training(self, train, tiny_data, tmp_path):
+        config = TrainConfig.from_flat(
+            {"data_dir": str(tiny_data.data_dir), "model_dir": str(tmp_path / "model")}
+        )
+        with pytest.raises(StoppedError, match=r"^worker 1 \(two:1\): another worker"):
+            train(config)
+
+    def test_when_adapting(self, tiny_data, tmp_path):
+        config = AdaptConfig.from_flat(
+            {
+                "from_": str(tmp_path / "parent"),
+                "domain": tiny_data.plan.names[0],
+                "data_dir": str(tiny_data.data_dir),
+                "model_dir": str(tmp_path / "model"),
+            }
+        )
+        with pytest.raises(StoppedError, match=r"^worker 1 \(two:1\): another worker"):
+            adaptation.adapt(config)
 
 
 class TestOrder:

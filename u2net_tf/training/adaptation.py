@@ -26,7 +26,7 @@ from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequests
-from u2net_tf.training.strategy import make_strategy
+from u2net_tf.training.strategy import make_strategy, reporting_lost_workers
 from u2net_tf.training.training_data import (
     check_sizes,
     folders_in_use,
@@ -68,12 +68,14 @@ def adapt(
         but subfolders have, or another process writes to the folder or converts the
         data.
       StoppedEarlyError: if the run was asked to stop.
-      StoppedError: if the loss is not finite or an old domain has changed.
+      StoppedError: if the loss is not finite, an old domain has changed or another
+        worker has ended.
 
     Reference: 3D U²-Net, section 3, "Adapting to a new domain".
     """
     _require_outside(config.from_, config.run.model_dir)
-    with folders_in_use(config, [config.domain]):
+    lost = reporting_lost_workers(config.compute.distribution)
+    with folders_in_use(config, [config.domain]), lost:
         return _adapt(config, progress, stop or StopRequests(config.run.max_minutes))
 
 

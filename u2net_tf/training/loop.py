@@ -174,7 +174,6 @@ class Run:
         last_row = self.step - self._steps.totals.num_steps
         with (
             self._stop.deferring_signals(),
-            self.workers.reporting_lost(),
             self._folder.logging_epochs(last_row, self._last_logs),
         ):
             self._trainer.set_learning_rate(self.state.learning_rate)

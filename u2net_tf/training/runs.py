@@ -34,6 +34,7 @@ from u2net_tf.training.strategy import (
     compiles_steps,
     make_strategy,
     module_implementation,
+    reporting_lost_workers,
 )
 from u2net_tf.training.training_data import (
     check_sizes,
@@ -61,9 +62,10 @@ def train(
         has no model but subfolders have, or another process writes to the folder or
         converts the data.
       StoppedEarlyError: if the run was asked to stop.
-      StoppedError: if the loss is not finite.
+      StoppedError: if the loss is not finite or another worker has ended.
     """
-    with folders_in_use(config, config.domains):
+    lost = reporting_lost_workers(config.compute.distribution)
+    with folders_in_use(config, config.domains), lost:
         return _train(config, progress, stop or StopRequests(config.run.max_minutes))
 
 
@@ -161,7 +163,8 @@ def train_independently(
       StoppedError: see `train`.
     """
     stop = stop or StopRequests(config.run.max_minutes)
-    with folders_in_use(config, config.domains):
+    lost = reporting_lost_workers(config.compute.distribution)
+    with folders_in_use(config, config.domains), lost:
         _train_independently(config, progress, on_finished, stop)
 
 

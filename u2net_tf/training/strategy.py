@@ -6,6 +6,7 @@ several machines cannot be created later.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 
@@ -96,6 +97,23 @@ def workers_of(strategy: tf.distribute.Strategy) -> Workers:
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return _workers_of(read_cluster())
     return _workers_of(ALONE)
+
+
+def reporting_lost_workers(
+    distribution: str,
+) -> contextlib.AbstractContextManager[None]:
+    """Returns `Workers.reporting_lost` of a run, whose strategy may not exist yet.
+
+    Every step of a run after `make_strategy` may exchange values, also the creation of
+    variables.
+
+    Args:
+      distribution: a setting of `ComputeConfig`.
+
+    Raises:
+      InputError: see `cluster_of`.
+    """
+    return _workers_of(cluster_of(distribution)).reporting_lost()
 
 
 def gpu_of(strategy: tf.distribute.Strategy) -> str | None:
