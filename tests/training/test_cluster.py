@@ -39,6 +39,11 @@ def test_one_worker_in_the_list(config):
     assert read_cluster() == ALONE
 
 
+def test_a_chief_alone(config):
+    config(tf_config({"chief": ["one:1"]}, {"type": "chief", "index": 0}))
+    assert read_cluster() == ALONE
+
+
 def test_workers(config):
     config(tf_config())
     found = read_cluster()
@@ -57,7 +62,9 @@ def test_a_chief_comes_first(task, index, config):
 
 
 def test_fields_that_cluster_managers_add(config):
-    config(tf_config(environment="cloud", rpc_layer="grpc"))
+    task = {"type": "worker", "index": 1, "trial": "3", "cloud": "..."}
+    job = {"worker_count": "1"}
+    config(tf_config(task=task, environment="cloud", rpc_layer="grpc", job=job))
     assert read_cluster().index == 1
 
 
@@ -68,15 +75,15 @@ def test_fields_that_cluster_managers_add(config):
         ("[]", "expected an object"),
         ('{"cluster": {}, "cluster": {}}', "cluster"),
         (json.dumps({"cluster": {"worker": TWO}}), r"task: .*Received: nothing"),
-        (tf_config({}), r"cluster.worker: expected a value"),
-        (tf_config({"worker": []}), "at least 1 item"),
+        (tf_config({}), r"task.type: expected a type of tasks in the cluster"),
+        (tf_config({"worker": []}), r"task.type: .*Received: worker"),
         (tf_config({"worker": ["one"]}), r"worker\[0\].*Received: 'one'"),
         (tf_config({"worker": ["one:1", "one:1"]}), "distinct addresses"),
         (tf_config({"worker": TWO, "ps": TWO}), r"cluster.ps: expected no field"),
         (tf_config(task={"type": "evaluator", "index": 0}), "'chief' or 'worker'"),
         (tf_config(task={"type": "worker", "index": 2}), "an index below 2.*: 2"),
         (tf_config(task={"type": "worker", "index": "0"}), "an integer.*'0'"),
-        (tf_config(task={"type": "chief", "index": 0}), "an index below 0"),
+        (tf_config(task={"type": "chief", "index": 0}), "task.type: .*Received: chief"),
     ],
 )
 def test_a_text_that_cannot_be_used(text, message, config):

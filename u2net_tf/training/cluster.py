@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from absl import logging
@@ -32,12 +32,11 @@ _RETRY_SECONDS, _MESSAGE_SECONDS = 0.2, 60.0
 _CONNECT_SECONDS = 2.0
 
 _Address = Annotated[str, Field(pattern=r"^[^\s/:]+:[0-9]{1,5}$")]
-_Addresses = Annotated[tuple[_Address, ...], Field(min_length=1)]
 
 
 @schema.model
 class _Jobs:
-    worker: _Addresses
+    worker: tuple[_Address, ...] = ()
     chief: Annotated[tuple[_Address, ...], Field(max_length=1)] = ()
 
 
@@ -45,22 +44,34 @@ class _Jobs:
 class _Task:
     type: Literal["chief", "worker"]
     index: schema.Count
+    trial: Any = None
+    cloud: Any = None
 
 
 @schema.model
 class _TFConfig:
-    """The fields that TensorFlow and cluster managers write."""
+    """The fields that TensorFlow and cluster managers write.
+
+    Only `cluster`, and the type and index of the task, are used here.
+    """
 
     cluster: _Jobs
     task: _Task
     rpc_layer: str | None = None
     environment: str | None = None
+    job: Any = None
 
     def __post_init__(self) -> None:
         schema.require_distinct(
             "cluster", [*self.cluster.chief, *self.cluster.worker], "distinct addresses"
         )
         job = getattr(self.cluster, self.task.type)
+        if not job:
+            raise InputError(
+                "task.type",
+                expected="a type of tasks in the cluster",
+                received=self.task.type,
+            )
         if self.task.index >= len(job):
             raise InputError(
                 "task.index",
