@@ -10,8 +10,15 @@ from u2net_tf.config.training import RunningConfig
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.workers import Workers
 
-# Flags that may differ between workers: machines may have their own folders.
-_MAY_DIFFER = ("data_dir", "model_dir", "from", "log_every_seconds")
+# Flags that may differ between workers: machines may have their own folders and
+# numbers of cores.
+_MAY_DIFFER = (
+    "data_dir",
+    "from",
+    "log_every_seconds",
+    "model_dir",
+    "num_parallel_calls",
+)
 _SAME_FOLDER = "`model_dir` must be the same folder on all machines"
 _HINTS = {
     "records": "All workers need the same shards",
