@@ -79,6 +79,8 @@ def test_fields_that_cluster_managers_add(config):
         (tf_config({"worker": []}), r"task.type: .*Received: worker"),
         (tf_config({"worker": ["one"]}), r"worker\[0\].*Received: 'one'"),
         (tf_config({"worker": ["one:1", "one:1"]}), "distinct addresses"),
+        (tf_config({"worker": TWO, "chief": TWO[:1]}), "distinct addresses"),
+        (tf_config({"worker": TWO, "chief": ["a:1", "b:1"]}), "at most 1 item"),
         (tf_config({"worker": TWO, "ps": TWO}), r"cluster.ps: expected no field"),
         (tf_config(task={"type": "evaluator", "index": 0}), "'chief' or 'worker'"),
         (tf_config(task={"type": "worker", "index": 2}), "an index below 2.*: 2"),

@@ -92,6 +92,10 @@ class TestRequireSame:
         with pytest.raises(InputError, match=r"new: expected 1, .*Received: None"):
             Simulated(0, texts({}, {})).require_same({"new": 1}, {})
 
+    def test_a_fact_that_the_chief_does_not_know(self):
+        with pytest.raises(InputError, match=r"new: expected None, .*Received: 1"):
+            Simulated(1, texts({}, {})).require_same({"new": 1}, {})
+
 
 class TestLost:
     @pytest.mark.parametrize(
