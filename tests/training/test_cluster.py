@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import threading
 
 import pytest
 
@@ -180,3 +181,44 @@ def test_a_port_in_use():
         name = re.escape(cluster.name(0))
         with pytest.raises(InputError, match=rf"^TF_CONFIG: .*port that {name} can"):
             cluster.wait_for_others()
+
+
+def wait_in_thread(cluster):
+    """Returns a started thread that waits, and the list of errors that it ends with."""
+    errors = []
+
+    def wait():
+        try:
+            cluster.wait_for_others()
+        except InputError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread, errors
+
+
+def test_a_worker_that_introduces_itself():
+    addresses = (unused_address(), unused_address())
+    clock = Clock(limit=1)
+    with Cluster(addresses, 1)._listening():
+        Cluster(addresses).wait_for_others(clock=clock, sleep=clock.sleep)
+    assert clock.now == 0
+
+
+@pytest.mark.parametrize("difference", ["order", "number"])
+def test_workers_with_different_lists(difference):
+    """TensorFlow would wait for ever, and not be interrupted by a signal."""
+    a, b = unused_address(), unused_address()
+    other = Cluster((b, a)) if difference == "order" else Cluster((a, b, b + "1"), 1)
+    found = [wait_in_thread(each) for each in (Cluster((a, b)), other)]
+    for thread, _ in found:
+        thread.join(20)
+        assert not thread.is_alive()
+    expected = (
+        f"TF_CONFIG: expected worker 1 of {a}, {b} at {b}. Received: worker "
+        f"{other.index} of {', '.join(other.addresses)}. All workers need the same"
+    )
+    (error,) = found[0][1]
+    assert error.startswith(expected)
+    assert len(found[1][1]) == 1

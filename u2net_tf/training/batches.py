@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,19 +58,7 @@ class TrainingBatches:
             first_step=first_step,
             share=Share(workers.index, workers.count),
         )
-        if strategy.num_replicas_in_sync > 1:
-            num_replicas = strategy.num_replicas_in_sync // workers.count
-            dataset = dataset.flat_map(functools.partial(_split, num_replicas))
-            # Otherwise the replicas would agree before each step that it has a batch.
-            infinite = tf.data.experimental.assert_cardinality(
-                tf.data.INFINITE_CARDINALITY
-            )
-            dataset = dataset.apply(infinite)
-            # Case names are strings and cannot be copied to a GPU.
-            options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
-            dataset = strategy.distribute_datasets_from_function(
-                lambda context: dataset, options
-            )
+        self._num_local_replicas = strategy.num_replicas_in_sync // workers.count
         self._iterator = iter(dataset)
 
     def read(self) -> Batch:
@@ -82,6 +69,8 @@ class TrainingBatches:
         """
         with translate_tf_errors(self._shards):
             batch = next(self._iterator)
+        if self._strategy.num_replicas_in_sync > 1:
+            batch = self._split(batch)
         if self._device is None:
             # The step or the strategy copies tensors where necessary.
             return batch
@@ -111,10 +100,17 @@ class TrainingBatches:
         local = self._strategy.experimental_local_results(batch["case"])
         return sorted({case.decode() for part in local for case in part.numpy()})
 
+    def _split(self, batch: dict[str, tf.Tensor]) -> Batch:
+        """Returns a batch of this worker as one tensor per replica.
 
-@tf.autograph.experimental.do_not_convert
-def _split(num_replicas: int, batch: dict[str, tf.Tensor]) -> tf.data.Dataset:
-    """Returns a worker's part of a batch as one element per replica."""
-    return tf.data.Dataset.from_tensor_slices(
-        {name: tf.stack(tf.split(v, num_replicas)) for name, v in batch.items()}
-    )
+        The datasets of `tf.distribute` would do so, too, but end up to a minute later:
+        autotuning, which cannot be turned off for them, has to finish first.
+        """
+        count = self._num_local_replicas
+        parts = {name: tf.split(values, count) for name, values in batch.items()}
+
+        def part(context: tf.distribute.experimental.ValueContext) -> Batch:
+            index = context.replica_id_in_sync_group % count
+            return {name: values[index] for name, values in parts.items()}
+
+        return self._strategy.experimental_distribute_values_from_function(part)

@@ -9,12 +9,14 @@ each process the addresses of all workers and which of them it is:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -26,10 +28,14 @@ from u2net_tf.errors import InputError
 from u2net_tf.file_format import parse_json
 from u2net_tf.wording import first_few
 
-VARIABLE = "TF_CONFIG"
+CONFIG_VARIABLE = "TF_CONFIG"
 # Seconds between two attempts to connect, and between two messages about them.
 _RETRY_SECONDS, _MESSAGE_SECONDS = 0.2, 60.0
 _CONNECT_SECONDS = 2.0
+# A worker introduces itself with one line while it waits. One that has stopped waiting
+# has TensorFlow on its port, which says nothing.
+_GREETING, _GREETING_SECONDS = "u2net_tf: ", 0.5
+_MAX_GREETING_BYTES = 1 << 20
 
 _Address = Annotated[str, Field(pattern=r"^[^\s/:]+:[0-9]{1,5}$")]
 
@@ -111,27 +117,71 @@ class Cluster:
     ) -> None:
         """Waits until all other workers accept connections, and logs whom it waits for.
 
-        Meanwhile, this process accepts connections on its port. TensorFlow would wait
-        for the others, too, but could not be interrupted.
+        Meanwhile, this process accepts connections on its port, and tells who it is.
+        TensorFlow would wait for the others, too, but could not be interrupted; with
+        lists that differ, it would wait forever.
 
         Args:
           clock: returns seconds.
           sleep: waits for a number of seconds.
 
         Raises:
-          InputError: if another process uses the port.
+          InputError: if another process uses the port, or another worker has a
+            different list or index.
         """
         missing = [k for k in range(len(self.addresses)) if k != self.index]
         next_message = clock() + 2 * _RETRY_SECONDS
         with self._listening():
-            while missing := [k for k in missing if not _answers(self.addresses[k])]:
+            while missing := [k for k in missing if not self._answers(k, sleep)]:
                 if clock() >= next_message:
                     names = first_few([self.name(k) for k in missing])
                     logging.info("%s is waiting for %s", self.name(self.index), names)
                     next_message = clock() + _MESSAGE_SECONDS
                 sleep(_RETRY_SECONDS)
 
-    def _listening(self) -> socket.socket:
+    def _introduction(self, index: int) -> str:
+        return f"worker {index} of {', '.join(self.addresses)}"
+
+    def _answers(self, index: int, sleep: Callable[[float], None]) -> bool:
+        answer = _ask(self.addresses[index])
+        if answer is None:
+            return False
+        expected = self._introduction(index)
+        if not answer.startswith(_GREETING) or answer == _GREETING + expected:
+            return True
+        # The other one finds the difference, too, before this process ends.
+        sleep(_CONNECT_SECONDS)
+        raise InputError(
+            CONFIG_VARIABLE,
+            expected=f"{expected} at {self.addresses[index]}",
+            received=answer.removeprefix(_GREETING),
+            hint="All workers need the same list, and each one its own index",
+        )
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Introduces this worker to each process that connects to its port."""
+        greeting = f"{_GREETING}{self._introduction(self.index)}\n".encode()
+        stopped = threading.Event()
+        with self._open_port() as server:
+            # Closing a socket does not end another thread's `accept`.
+            server.settimeout(_RETRY_SECONDS)
+
+            def greet() -> None:
+                while not stopped.is_set():
+                    # The other process may have closed its end.
+                    with contextlib.suppress(OSError), server.accept()[0] as other:
+                        other.sendall(greeting)
+
+            thread = threading.Thread(target=greet, daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                stopped.set()
+                thread.join()
+
+    def _open_port(self) -> socket.socket:
         """Returns a socket that listens on the port of this worker."""
         port = int(self.addresses[self.index].rpartition(":")[2])
         both = socket.has_dualstack_ipv6()
@@ -142,7 +192,7 @@ class Cluster:
             )
         except (OSError, OverflowError) as error:
             raise InputError(
-                VARIABLE,
+                CONFIG_VARIABLE,
                 expected=f"a port that {self.name(self.index)} can listen on",
                 received=error,
             ) from None
@@ -157,15 +207,15 @@ def read_cluster() -> Cluster:
     Raises:
       InputError: if TF_CONFIG is not valid, or has tasks that do not train.
     """
-    text = os.environ.get(VARIABLE, "")
+    text = os.environ.get(CONFIG_VARIABLE, "")
     if not text.strip():
         return ALONE
-    content = parse_json(text, VARIABLE, "JSON with cluster and task")
+    content = parse_json(text, CONFIG_VARIABLE, "JSON with cluster and task")
     try:
         # From JSON, pydantic accepts lists as tuples.
         found = pydantic.TypeAdapter(_TFConfig).validate_json(json.dumps(content))
     except pydantic.ValidationError as error:
-        raise schema.as_input_error(error, _TFConfig).within(VARIABLE) from None
+        raise schema.as_input_error(error, _TFConfig).within(CONFIG_VARIABLE) from None
     addresses = (*found.cluster.chief, *found.cluster.worker)
     if len(addresses) == 1:
         return ALONE
@@ -175,10 +225,17 @@ def read_cluster() -> Cluster:
     return Cluster(addresses, index)
 
 
-def _answers(address: str) -> bool:
+def _ask(address: str) -> str | None:
+    """Returns the line that a worker sends; "" for no line, None for no connection."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS):
-            return True
+        other = socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS)
     except (OSError, OverflowError):
-        return False
+        return None
+    other.settimeout(_GREETING_SECONDS)
+    with other, other.makefile("rb") as lines:
+        try:
+            line = lines.readline(_MAX_GREETING_BYTES)
+        except OSError:
+            return ""
+    return line.decode(errors="replace").rstrip("\n")

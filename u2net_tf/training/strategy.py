@@ -18,7 +18,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.networks.ops.implementations.triton.availability import (
     reason_unavailable,
 )
-from u2net_tf.training.cluster import ALONE, VARIABLE, Cluster, read_cluster
+from u2net_tf.training.cluster import ALONE, CONFIG_VARIABLE, Cluster, read_cluster
 from u2net_tf.training.workers import Workers
 from u2net_tf.wording import quantity
 
@@ -37,8 +37,8 @@ def cluster_of(distribution: str) -> Cluster:
     if distribution == _MULTI_WORKER and cluster == ALONE:
         raise InputError(
             "`distribution`",
-            expected=f"the addresses of at least two workers in {VARIABLE}",
-            received=os.environ.get(VARIABLE) or "nothing",
+            expected=f"the addresses of at least two workers in {CONFIG_VARIABLE}",
+            received=os.environ.get(CONFIG_VARIABLE) or "nothing",
         )
     return cluster
 
@@ -64,6 +64,7 @@ def make_strategy(distribution: str) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
+@functools.cache
 def _connect(cluster: Cluster) -> tf.distribute.Strategy:
     """Returns the strategy of several workers once all of them are connected."""
     logging.info(
@@ -78,7 +79,7 @@ def _connect(cluster: Cluster) -> tf.distribute.Strategy:
     _workers_of(cluster).require_same(
         {
             "version": __version__,
-            VARIABLE: ", ".join(cluster.addresses),
+            CONFIG_VARIABLE: ", ".join(cluster.addresses),
             "devices": strategy.num_replicas_in_sync // len(cluster.addresses),
         },
         {},

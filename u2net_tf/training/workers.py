@@ -1,8 +1,8 @@
 """What the workers of a run on several machines tell each other besides gradients.
 
-TensorFlow's collective operations on the CPU, which do not wait for work that is queued
-on a GPU. Every worker makes the same calls in the same order; a call returns when all
-workers have made it.
+They use TensorFlow's collective operations on the CPU, which do not wait for work that
+is queued on a GPU. Every worker makes the same calls in the same order; a call returns
+when all workers have made it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from u2net_tf.errors import InputError, StoppedError
-from u2net_tf.training.cluster import ALONE, VARIABLE, Cluster
+from u2net_tf.training.cluster import ALONE, CONFIG_VARIABLE, Cluster
 
 # Groups of devices have numbers; those of `tf.distribute` start at 1.
 _GROUP_KEY = 1 << 20
@@ -139,7 +139,7 @@ class Workers:
                 raise
             if _DIFFERENT_SIZES in str(error):
                 raise InputError(
-                    VARIABLE,
+                    CONFIG_VARIABLE,
                     expected="the same workers on all machines",
                     received=f"a different number of them than {self.count}",
                 ) from error
