@@ -702,7 +702,7 @@ def test_first_batch_of_one_domain(shards, shared, first_batch):
     assert_same(found, uninterrupted[first_batch : first_batch + 3])
 
 
-# Errors.
+# Shares of several workers.
 
 
 @pytest.mark.parametrize(
@@ -753,6 +753,9 @@ def test_a_worker_crops_only_its_own_patches(shards, monkeypatch):
     batches = take_domain(shards, 4, num_parallel_calls=1, share=share)
     # One more batch may have been begun.
     assert len(cases_of(batches)) == 4 <= len(cropped) <= 6
+
+
+# Errors.
 
 
 def test_domain_without_training_cases_is_an_error(shards):

@@ -110,7 +110,7 @@ def stopped_while_validating(config, index):
 
 
 def lost(config, index):
-    """The second worker ends without a word; afterwards nothing can be trained."""
+    """The second worker ends silently; afterwards nothing can be trained."""
     step, taken = Trainer.step, []
 
     def killed(self, domain, batch):
