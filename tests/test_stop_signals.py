@@ -1,3 +1,4 @@
+import ctypes
 import os
 import pathlib
 import signal
@@ -118,3 +119,20 @@ def test_a_second_ctrl_c_ends_the_process(names, status):
     assert done.stdout == ("" if status else f"{names[0]}\n")
     lines = [f"{names[0]} False", "SIGINT True"]
     assert done.stderr.splitlines() == (lines if status else lines[:1])
+
+
+def test_handlers_that_a_library_replaced_are_installed_again():
+    received = []
+    before = signal.signal(
+        signal.SIGUSR1, lambda number, frame: received.append(number)
+    )
+    try:
+        # As native code does, of which Python does not know.
+        ctypes.CDLL(None).signal(signal.SIGUSR1, ctypes.c_void_p(1))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert not received
+        stop_signals.reinstall()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert received == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)

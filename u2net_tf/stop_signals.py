@@ -101,7 +101,10 @@ def reinstall() -> None:
     """
     if threading.current_thread() is threading.main_thread():
         for number in STOP_SIGNALS:
-            signal.signal(number, signal.getsignal(number))
+            handler = signal.getsignal(number)
+            # None if a program that embeds Python has installed it.
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 class DeferredSignals:
