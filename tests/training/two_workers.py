@@ -1,7 +1,7 @@
 """Two workers of a run on several machines: two processes on this one.
 
     python tests/training/two_workers.py run WHAT DATA_DIR WORK_DIR
-    python tests/training/two_workers.py faults DATA_DIR WORK_DIR
+    python tests/training/two_workers.py joint_and_faults DATA_DIR WORK_DIR
 
 Started by `test_two_workers.py`.
 """
@@ -47,13 +47,16 @@ def run(index, what, data_dir, work):
     two_replicas.run(what, data_dir, work, DISTRIBUTION, is_signalled=index == 1)
 
 
-def faults(index, data_dir, work):
-    """Checks that both workers end when one has a fault or is stopped."""
+def joint_and_faults(index, data_dir, work):
+    """Trains jointly; checks that both workers end if one has a fault or is stopped."""
+    run(index, "joint", data_dir, work)
     runs.build_network = toy.build_toy_network
     config = TrainConfig.from_flat(
         {
             "data_dir": data_dir,
             "model_dir": str(pathlib.Path(work) / "model"),
+            # A single one, since each run traces its step again.
+            "domains": (toy.ONE.name,),
             "steps_per_epoch": 2,
             "max_epochs": 1,
             "base_channels": 4,
@@ -135,7 +138,7 @@ def main():
             "task": {"type": "worker", "index": index},
         }
     )
-    parts = {"run": run, "faults": faults}
+    parts = {"run": run, "joint_and_faults": joint_and_faults}
     try:
         parts[sys.argv[1]](index, *sys.argv[2:])
     except BaseException:
