@@ -26,11 +26,11 @@ from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequests
-from u2net_tf.training.strategy import make_strategy, reporting_lost_workers
+from u2net_tf.training.strategy import make_strategy
 from u2net_tf.training.training_data import (
     check_sizes,
-    folders_in_use,
     load_training_data,
+    run_in_progress,
 )
 from u2net_tf.wording import quantity
 
@@ -74,8 +74,7 @@ def adapt(
     Reference: 3D U²-Net, section 3, "Adapting to a new domain".
     """
     _require_outside(config.from_, config.run.model_dir)
-    lost = reporting_lost_workers(config.compute.distribution)
-    with folders_in_use(config, [config.domain]), lost:
+    with run_in_progress(config, [config.domain]):
         return _adapt(config, progress, stop or StopRequests(config.run.max_minutes))
 
 

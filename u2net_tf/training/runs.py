@@ -34,12 +34,11 @@ from u2net_tf.training.strategy import (
     compiles_steps,
     make_strategy,
     module_implementation,
-    reporting_lost_workers,
 )
 from u2net_tf.training.training_data import (
     check_sizes,
-    folders_in_use,
     load_training_data,
+    run_in_progress,
 )
 from u2net_tf.wording import quantity
 
@@ -64,8 +63,7 @@ def train(
       StoppedEarlyError: if the run was asked to stop.
       StoppedError: if the loss is not finite or another worker has ended.
     """
-    lost = reporting_lost_workers(config.compute.distribution)
-    with folders_in_use(config, config.domains), lost:
+    with run_in_progress(config, config.domains):
         return _train(config, progress, stop or StopRequests(config.run.max_minutes))
 
 
@@ -163,8 +161,7 @@ def train_independently(
       StoppedError: see `train`.
     """
     stop = stop or StopRequests(config.run.max_minutes)
-    lost = reporting_lost_workers(config.compute.distribution)
-    with folders_in_use(config, config.domains), lost:
+    with run_in_progress(config, config.domains):
         _train_independently(config, progress, on_finished, stop)
 
 

@@ -6,7 +6,6 @@ several machines cannot be created later.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 
@@ -100,13 +99,8 @@ def workers_of(strategy: tf.distribute.Strategy) -> Workers:
     return _workers_of(ALONE)
 
 
-def reporting_lost_workers(
-    distribution: str,
-) -> contextlib.AbstractContextManager[None]:
-    """Returns `Workers.reporting_lost` of a run, whose strategy may not exist yet.
-
-    Every step of a run after `make_strategy` may exchange values, also the creation of
-    variables.
+def workers_before_strategy(distribution: str) -> Workers:
+    """Returns the workers of a run whose strategy may not exist yet.
 
     Args:
       distribution: a setting of `ComputeConfig`.
@@ -114,7 +108,7 @@ def reporting_lost_workers(
     Raises:
       InputError: see `cluster_of`.
     """
-    return _workers_of(cluster_of(distribution)).reporting_lost()
+    return _workers_of(cluster_of(distribution))
 
 
 def gpu_of(strategy: tf.distribute.Strategy) -> str | None:

@@ -21,15 +21,17 @@ from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.shards.manifest import Manifest, load_converted
-from u2net_tf.training.strategy import cluster_of
+from u2net_tf.training.strategy import workers_before_strategy
 from u2net_tf.wording import quantity
 
 
 @contextlib.contextmanager
-def folders_in_use(config: RunningConfig, names: Sequence[str]) -> Iterator[None]:
+def run_in_progress(config: RunningConfig, names: Sequence[str]) -> Iterator[None]:
     """Locks the folder of a run, and keeps its shards from being converted.
 
-    With several workers, the chief locks the folder of the run for all of them.
+    With several workers, the chief locks the folder of the run for all of them. Any
+    part of a run may exchange values with them, even the creation of variables, so
+    this also reports that one of them has ended.
 
     Args:
       config: settings of the run.
@@ -38,13 +40,16 @@ def folders_in_use(config: RunningConfig, names: Sequence[str]) -> Iterator[None
     Raises:
       InputError: if there is no plan, a conversion is running or another process writes
         to the folder.
+      StoppedError: see `Workers.reporting_lost`.
     """
     folder = pathlib.Path(config.data.data_dir)
     with contextlib.ExitStack() as stack:
-        if cluster_of(config.compute.distribution).is_chief:
+        workers = workers_before_strategy(config.compute.distribution)
+        if workers.is_chief:
             stack.enter_context(locks.locked(config.run.model_dir))
         for name in load_plan(folder / "plan.json").select(names).names:
             stack.enter_context(locks.shared(folder / name))
+        stack.enter_context(workers.reporting_lost())
         yield
 
 
