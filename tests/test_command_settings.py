@@ -81,6 +81,7 @@ COMMON = (
     ("loss_window_epochs", "20", 20),
     ("weight_decay", "0.3", 0.3),
     ("detach_focal_factor", "true", True),
+    ("region_loss_weight", "0.5", 0.5),
     ("top_head_weights", "0,0.5,2", (0.0, 0.5, 2.0)),
     ("deep_head_weights", "1,3", (1.0, 3.0)),
     ("gate_loss_weight", "0.25", 0.25),

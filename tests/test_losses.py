@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import scipy.special
@@ -343,3 +345,107 @@ class TestPresence:
         np.testing.assert_allclose(found, terms[known].mean())
         found = losses.presence_loss(labels[3:], self.LOGITS[3:], ignore_index=3)
         assert found == 0
+
+
+class TestRegions:
+    """The loss of a region is that of two classes, whose probabilities are sums."""
+
+    # Of one class, of several, and one whose order is not that of the classes.
+    REGIONS = ((1,), (2, 3), (3, 1, 2))
+
+    def logits_of_two(self, logits, region):
+        probabilities = scipy.special.softmax(logits, axis=-1)
+        inside = probabilities[..., list(region)].sum(axis=-1)
+        return np.log(np.stack([1.0 - inside, inside], axis=-1))
+
+    def expected(self, labels, logits, gamma=2.0):
+        terms = []
+        for region in self.REGIONS:
+            two = (
+                np.isin(labels, region).astype(int),
+                self.logits_of_two(logits, region),
+            )
+            terms.append(lovasz(*two) + focal(*two, gamma))
+        return np.mean(terms)
+
+    @pytest.mark.parametrize("gamma", [0.0, 2.0])
+    @pytest.mark.parametrize("present", [1, 2, 4])
+    def test_are_averaged(self, gamma, present):
+        labels, logits = draw(4, present=present)
+        found = losses.region_loss(labels, logits, self.REGIONS, gamma=gamma)
+        np.testing.assert_allclose(found, self.expected(labels, logits, gamma))
+
+    def test_gradient_is_finite_differences(self):
+        labels, logits = draw(4, (1, 2, 3, 2))
+        np.testing.assert_allclose(
+            gradient(lambda x: losses.region_loss(labels, x, self.REGIONS), logits),
+            finite_differences(lambda x: self.expected(labels, x), logits),
+            atol=1e-8,
+        )
+
+    def test_detached_factor_has_no_gradient(self):
+        labels, logits = draw(4)
+
+        def loss(x):
+            two = tf.stack([tf.reduce_logsumexp(x[..., :2], -1), x[..., 2]], -1)
+            return losses.segmentation_loss(labels // 2, two, detach_factor=True)
+
+        labels, logits = np.minimum(labels, 2), logits[..., :3]
+        np.testing.assert_allclose(
+            gradient(
+                lambda x: losses.region_loss(labels, x, [(2,)], detach_factor=True),
+                logits,
+            ),
+            gradient(loss, logits),
+        )
+
+    def test_of_one_class_of_two_is_the_loss_of_the_classes(self):
+        labels, logits = draw(2)
+        np.testing.assert_allclose(
+            losses.region_loss(labels, logits, [(1,)]),
+            losses.segmentation_loss(labels, logits),
+        )
+
+    @pytest.mark.parametrize("index", [4, 255])
+    def test_ignored_voxels_are_left_out(self, index):
+        labels, logits = draw(4, (2, 6, 4, 5))
+        ignored = np.random.default_rng(1).random(labels.shape) < 0.4
+        marked = np.where(ignored, index, labels)
+        kept = labels[~ignored].reshape(1, 1, 1, -1)
+        kept_logits = logits[~ignored].reshape(1, 1, 1, -1, 4)
+
+        def loss(x):
+            return losses.region_loss(marked, x, self.REGIONS, ignore_index=index)
+
+        expected = losses.region_loss(kept, kept_logits, self.REGIONS)
+        np.testing.assert_allclose(loss(logits), expected)
+        assert not gradient(loss, logits)[ignored].any()
+
+    def test_certain_logits_have_a_finite_loss_and_gradient(self):
+        labels, logits = draw(4)
+        logits = np.float32(1e4 * logits)
+
+        def loss(x):
+            return losses.region_loss(labels, x, self.REGIONS)
+
+        assert np.isfinite(loss(logits))
+        assert np.isfinite(gradient(loss, logits)).all()
+
+    def test_runs_in_xla(self):
+        labels, logits = draw(4)
+        compiled = tf.function(
+            lambda *batch: losses.region_loss(*batch, self.REGIONS), jit_compile=True
+        )
+        np.testing.assert_allclose(
+            compiled(labels, logits), losses.region_loss(labels, logits, self.REGIONS)
+        )
+
+    @pytest.mark.parametrize("region", [(), (0, 1, 2), (3,), (-1, 1)])
+    def test_are_some_of_the_classes(self, region):
+        message = re.escape(f"Received: {list(region)}")
+        with pytest.raises(ValueError, match=message):
+            losses.region_loss(*draw(3), [(1,), region])
+
+    def test_at_least_one(self):
+        with pytest.raises(ValueError, match="`regions` must contain at least one"):
+            losses.region_loss(*draw(3), [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from u2net_tf.networks import ops
@@ -226,6 +228,68 @@ def segmentation_loss(
         detach_factor=detach_factor,
         ignore_index=ignore_index,
     )
+
+
+def region_loss(
+    labels: tf.Tensor,
+    logits: tf.Tensor,
+    regions: Sequence[Sequence[int]],
+    *,
+    gamma: float = 2.0,
+    detach_factor: bool = False,
+    ignore_index: int | None = None,
+) -> tf.Tensor:
+    """Computes the mean of the losses of regions, each against all other voxels.
+
+    The probability of a region is the sum of those of its classes. The loss of a region
+    is the `segmentation_loss` of the two classes "outside" and "inside".
+
+    Args:
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1 or `ignore_index`.
+      logits: tensor of shape (N, D, H, W, K), before the softmax.
+      regions: indices of the classes of each region, at least one region; neither none
+        nor all of the K classes.
+      gamma: see `focal`.
+      detach_factor: see `focal`.
+      ignore_index: see `lovasz_softmax`.
+
+    Returns:
+      A scalar, float32 (float64 for float64 logits); 0 if all voxels are left out.
+
+    Raises:
+      ValueError: see `focal`; also if there are no regions, or one consists of none or
+        all of the classes or of others.
+    """
+    labels, logits = _prepare(labels, logits, ignore_index)
+    num_classes = logits.shape[-1]
+    if not regions:
+        raise ValueError("`regions` must contain at least one region. Received: none")
+    per_class = tf.unstack(logits, axis=-1)
+    total = tf.zeros([], logits.dtype)
+    for region in regions:
+        outside = set(range(num_classes)) - set(region)
+        if not region or not outside or not set(region) <= set(range(num_classes)):
+            raise ValueError(
+                "`regions` must consist of some, but not all, of the classes 0 to "
+                f"{num_classes - 1}. Received: {list(region)}"
+            )
+        # The softmax of these two logits gives the sums of the probabilities.
+        of_two = [
+            tf.reduce_logsumexp(tf.stack([per_class[i] for i in group]), axis=0)
+            for group in (sorted(outside), region)
+        ]
+        inside = tf.reduce_any([tf.equal(labels, index) for index in region], axis=0)
+        inside = tf.cast(inside, tf.int32)
+        if ignore_index is not None:
+            inside = tf.where(tf.equal(labels, ignore_index), 2, inside)
+        total += segmentation_loss(
+            inside,
+            tf.stack(of_two, axis=-1),
+            gamma=gamma,
+            detach_factor=detach_factor,
+            ignore_index=None if ignore_index is None else 2,
+        )
+    return total / len(regions)
 
 
 def presence_loss(

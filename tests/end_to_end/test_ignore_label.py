@@ -1,5 +1,6 @@
 """An nnU-Net dataset with an ignore label and regions, from raw data to scores."""
 
+import csv
 import dataclasses
 import json
 import shutil
@@ -166,6 +167,30 @@ def model_dir(prepared, tmp_path_factory):
     return folder
 
 
+def test_regions_can_enter_the_loss(prepared, tmp_path, caplog):
+    """The first loss is linear in their weight; the patches are the same."""
+    _, _, data_dir = prepared
+    caplog.set_level("INFO", logger="absl")
+    first = []
+    for weight in (0.0, 0.5, 1.0):
+        folder = tmp_path / str(weight)
+        values = {
+            **{"model_dir": str(folder), "data_dir": str(data_dir), **FAST},
+            **{"base_channels": 2, "steps_per_epoch": 1},
+            "region_loss_weight": weight,
+        }
+        with toy.eager_steps():
+            runs.train(TrainConfig.from_flat(values))
+        with (folder / "training.csv").open(newline="") as file:
+            first.append(float(next(csv.DictReader(file))["loss"]))
+    assert first[1] - first[0] > 0.1
+    assert first[2] - first[0] == pytest.approx(2 * (first[1] - first[0]), rel=1e-4)
+    assert (
+        f"regions in the loss, with weight 0.5: {NAME}/all, {NAME}/rim, {NAME}/outside"
+        in caplog.text
+    )
+
+
 def test_scores_cover_annotated_voxels_and_regions(
     model_dir, prepared, tmp_path, monkeypatch
 ):
@@ -228,7 +253,8 @@ def test_the_domain_can_be_added_to_a_model(prepared, tmp_path):
     values.pop("patch_size")
     with toy.eager_steps():
         adaptation.adapt(AdaptConfig.from_flat(values))
-    assert load_spec(tmp_path / "child").partly_annotated == (1,)
+    added = load_spec(tmp_path / "child").plan.domains[1]
+    assert (added.ignore_index, len(added.regions)) == (4, 3)
 
 
 def test_a_case_without_annotation_is_left_out(raw_dir, tmp_path):

@@ -1,5 +1,6 @@
 """Packing a model folder into one file for all domains."""
 
+import dataclasses
 import functools
 import json
 import zipfile
@@ -35,6 +36,7 @@ from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.loading import load_network, save_model
 from u2net_tf.models.model_file import read_model_file
 from u2net_tf.models.run_state import PlateauState, RunState
+from u2net_tf.plan.labels import Region
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +275,20 @@ class TestSettings:
             "# Organs\n\n## Intended use\n\nResearch only.\n\n## Limitations\n\nNot"
         )
         assert "### Data\n\n\\# Drawn | here.\n\nCases: 2 for training" in file.page
+
+    def test_regions_and_ignore_label(self, tmp_path):
+        regions = (Region("all", ("rim", "core")), Region("inner", ("core",)))
+        two = dataclasses.replace(TWO, regions=regions, ignore_label=9)
+        save_model(tmp_path / "model", *make_model((ONE, two)))
+        _, page = self.pack(tmp_path / "model", tmp_path).page.split(f"## {TWO.name}")
+        assert "\n\nRegions: all (rim, core); inner (core).\n\n" in page
+        assert "\n\nIn the reference label maps, voxels of the value 9 are not" in page
+        one = self.pack(
+            tmp_path / "model", tmp_path, domains=(ONE.name,), overwrite=True
+        )
+        _, page = one.page.split(f"## {ONE.name}")
+        assert "Regions" not in page
+        assert "label maps, voxels" not in page
 
     @pytest.mark.parametrize(
         ("text", "words"),

@@ -24,6 +24,7 @@ from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.describe_model import describe_models
 from u2net_tf.models.run_state import PlateauState, RunState
 from u2net_tf.networks.parameter_counts import count_all, network_without_values
+from u2net_tf.plan.labels import Region
 from u2net_tf.plan.plan_hash import plan_hash
 from u2net_tf.source_commit import source_commit
 
@@ -85,6 +86,8 @@ def test_network_and_domains(model):
         name="Task92_Two",
         modalities=("T2", "ADC"),
         classes=("rim", "core"),
+        regions={},
+        ignore_label=None,
         spacing_mm=(2.0, 1.0, 1.0),
         patch_size=(4, 8, 8),
         parameters=count.per_domain[1],
@@ -93,6 +96,25 @@ def test_network_and_domains(model):
         is_trained=True,
     )
     assert found.domains[0].is_trained is False
+
+
+def test_regions_and_ignore_label(tmp_path):
+    regions = (Region("all", ("rim", "core")), Region("inner", ("core",)))
+    two = dataclasses.replace(toy.TWO, regions=regions, ignore_label=9)
+    loading.save_model(tmp_path, *toy.make_model((toy.ONE, two)))
+    (found,) = describe_models(tmp_path)
+    assert found.domains[0].regions == {}
+    assert found.domains[0].ignore_label is None
+    assert found.domains[1].regions == {"all": ("rim", "core"), "inner": ("core",)}
+    assert found.domains[1].ignore_label == 9
+    lines = description_table.to_text(found).splitlines()
+    row = next(number for number, line in enumerate(lines) if "rim, core" in line)
+    assert lines[row].startswith("Task92_Two")
+    assert [line.strip() for line in lines[row + 1 : row + 4]] == [
+        "region all: rim, core",
+        "region inner: core",
+        "ignore label 9",
+    ]
 
 
 def test_training(model):

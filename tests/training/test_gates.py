@@ -28,6 +28,7 @@ from u2net_tf.models.loading import load_network, save_model
 from u2net_tf.models.pruning import prune
 from u2net_tf.models.spec import ModelSpec, spec_from_json, spec_to_json
 from u2net_tf.networks.layers.class_gate import ClassGate, detect_classes
+from u2net_tf.training.domain_losses import DomainLoss
 from u2net_tf.training.gate_loss import (
     NO_GATES,
     GateLoss,
@@ -182,7 +183,9 @@ class TestLoss:
     def test_unannotated_voxels_do_not_count(self, monkeypatch):
         monkeypatch.setattr("u2net_tf.networks.layers.class_gate.DROPOUT_RATE", 0.0)
         loss_of_gates = GateLoss(PLACES, 0.5)
-        trainer = make_trainer(gate_loss=loss_of_gates, partly_annotated=(0,))
+        trainer = make_trainer(
+            gate_loss=loss_of_gates, domain_losses=[DomainLoss(2), DomainLoss()]
+        )
         batch = toy.draw_batch(toy.ONE, size=SIZE)
         labels = np.array(batch["labels"])
         labels[0] = 0

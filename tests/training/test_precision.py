@@ -141,7 +141,7 @@ class TestLossScale:
         # Only the focal loss, which is smooth: Lovász-Softmax sorts, and rounding would
         # decide the order of almost equal logits.
         monkeypatch.setattr(
-            "u2net_tf.training.head_weights.segmentation_loss",
+            "u2net_tf.training.domain_losses.segmentation_loss",
             lambda labels, logits, **options: focal(labels, logits),
         )
         gradients = {}

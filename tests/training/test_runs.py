@@ -19,6 +19,7 @@ from u2net_tf.models.spec import ModelSpec, common_pools
 from u2net_tf.plan.domains import Plan
 from u2net_tf.shards.manifest import load_manifest
 from u2net_tf.training import batches, runs, strategy, training_data
+from u2net_tf.training.domain_losses import DomainLoss
 from u2net_tf.training.gate_loss import NO_GATES
 
 pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
@@ -172,7 +173,7 @@ class TestModel:
                 "implementation": None,
                 "head_weights": None,
                 "gate_loss": NO_GATES,
-                "partly_annotated": (),
+                "domain_losses": (DomainLoss(), DomainLoss()),
                 "seed": 3,
             }
         ]

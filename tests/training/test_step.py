@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 import toy
 
-from u2net_tf.losses import segmentation_loss
+from u2net_tf.losses import region_loss, segmentation_loss
 from u2net_tf.plan.domains import Plan
+from u2net_tf.training.domain_losses import DomainLoss
 
 
 def make_trainer(**options):
@@ -170,11 +171,10 @@ class TestDomainsOfOneShape:
         trainer.step(2, small)
         assert trainer.is_compiled(0, small)
 
-    @pytest.mark.parametrize("partly_annotated", [(0,), (2,)])
-    def test_those_with_an_ignore_label_have_a_loss_of_their_own(
-        self, partly_annotated
-    ):
-        trainer = make_trainer(plan=self.PLAN, partly_annotated=partly_annotated)
+    @pytest.mark.parametrize("special", [0, 2])
+    def test_those_with_an_ignore_label_have_a_loss_of_their_own(self, special):
+        losses = [DomainLoss(2 if index == special else None) for index in range(4)]
+        trainer = make_trainer(plan=self.PLAN, domain_losses=losses)
         batch = toy.draw_batch(toy.ONE, dtype="float64")
         half = tf.reshape(tf.range(8), (8, 1, 1)) < 4
         marked = {
@@ -182,7 +182,7 @@ class TestDomainsOfOneShape:
             "labels": tf.where(half, tf.cast(2, tf.uint8), batch["labels"]),
         }
         for domain in (0, 2):
-            ignore_index = 2 if domain in partly_annotated else None
+            ignore_index = losses[domain].ignore_index
             chosen = batch if ignore_index is None else marked
             logits = trainer.network(batch["image"], domain=domain)
             expected = segmentation_loss(
@@ -191,6 +191,22 @@ class TestDomainsOfOneShape:
             assert trainer.step(domain, chosen) == pytest.approx(float(expected))
         # The index of an ignored voxel is that of a class in a domain with more.
         assert not trainer.is_compiled(1, toy.draw_batch(toy.TWO, dtype="float64"))
+
+    @pytest.mark.parametrize("special", [1, 4])
+    def test_those_with_regions_have_a_loss_of_their_own(self, special):
+        plan = Plan((*self.PLAN.domains, replace(toy.TWO, name="Task95_Two")))
+        losses = [
+            DomainLoss(None, ((1, 2),), 0.5) if index == special else DomainLoss()
+            for index in range(5)
+        ]
+        trainer = make_trainer(plan=plan, domain_losses=losses)
+        batch = toy.draw_batch(toy.TWO, dtype="float64")
+        for domain in (1, 4):
+            logits = trainer.network(batch["image"], domain=domain)
+            expected = segmentation_loss(batch["labels"], logits)
+            if domain == special:
+                expected += 0.5 * region_loss(batch["labels"], logits, [(1, 2)])
+            assert trainer.step(domain, batch) == pytest.approx(float(expected))
 
     def test_each_has_its_own_learning_rate(self):
         trainer, _ = self.train()

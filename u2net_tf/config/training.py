@@ -39,6 +39,12 @@ class LossConfig(Config):
         description="Treat the focal factor as a constant in the gradient, as the "
         "published code does.",
     )
+    region_loss_weight: Weight = Field(
+        0.0,
+        description="Weight of the region loss: the loss of each region of a domain's "
+        "plan against all other voxels, averaged over its regions. It is added to the "
+        "loss of the classes. With 0, regions are only scored.",
+    )
     top_head_weights: tuple[Weight, ...] = Field(
         (),
         description="Loss weights of the heads of a UNet# on X^{0,1}, X^{0,2}, …, of "

@@ -9,6 +9,7 @@ from tabulate import tabulate
 from u2net_tf.models.exported import ExportedDomain
 from u2net_tf.models.model_card import Card, DomainCard, Training, percent
 from u2net_tf.models.model_file_format import Member, PackedDomain
+from u2net_tf.plan.domains import Domain
 from u2net_tf.wording import quantity
 
 _NOT_GIVEN = "Not given."
@@ -71,6 +72,7 @@ def _domain(
             ["index", "class", "value in label maps", "colour"],
             [(e.index, _cell(e.name), e.value, e.colour or "") for e in packed.labels],
         ),
+        *_annotation(domain),
         f"Input: {', '.join(map(_text, domain.modalities))}; resampled to {spacing} mm "
         f"(z, y, x); patches of {size} voxels. Graph: {packed.graph}.",
         f"### Data\n\n{_NOT_GIVEN if data is None else _text(data)}",
@@ -79,6 +81,23 @@ def _domain(
         f"### Training\n\n{_training(about)}",
         f"### Dice\n\n{_dice(about)}",
     ]
+
+
+def _annotation(domain: Domain) -> list[str]:
+    """Returns what its classes do not say about the reference label maps."""
+    parts = []
+    if domain.regions:
+        regions = (
+            f"{_text(region.name)} ({', '.join(map(_text, region.classes))})"
+            for region in domain.regions
+        )
+        parts.append(f"Regions: {'; '.join(regions)}.")
+    if domain.ignore_label is not None:
+        parts.append(
+            f"In the reference label maps, voxels of the value {domain.ignore_label} "
+            "are not annotated. They count neither in the training nor in the Dice."
+        )
+    return parts
 
 
 def _training(about: DomainCard) -> str:

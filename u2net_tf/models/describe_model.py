@@ -212,6 +212,8 @@ def _describe_domain(
         name=domain.name,
         modalities=domain.modalities,
         classes=tuple(label.name for label in domain.labels[1:]),
+        regions={region.name: region.classes for region in domain.regions},
+        ignore_label=domain.ignore_label,
         spacing_mm=domain.spacing_mm,
         patch_size=domain.patch_size,
         parameters=contents.parameters.get(index, 0),

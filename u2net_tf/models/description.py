@@ -15,6 +15,8 @@ class DomainDescription:
       name: name of the domain.
       modalities: names of the input channels.
       classes: names of the foreground classes.
+      regions: name of a region -> names of its classes.
+      ignore_label: value of voxels without annotation; None if there are none.
       spacing_mm: spacing that scans are resampled to.
       patch_size: size of the patches cropped from the resampled scan, voxels.
       parameters: number of parameters used by this domain only.
@@ -27,6 +29,8 @@ class DomainDescription:
     name: str
     modalities: tuple[str, ...]
     classes: tuple[str, ...]
+    regions: dict[str, tuple[str, ...]]
+    ignore_label: int | None
     spacing_mm: tuple[float, float, float]
     patch_size: tuple[int, int, int]
     parameters: int

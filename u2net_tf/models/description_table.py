@@ -134,6 +134,12 @@ def _classes(model: ModelDescription) -> str:
         if not domain.cases["validation"] and text != ", ".join(domain.classes):
             text += " (of test cases)"
         rows.append((domain.name, f"{domain.parameters:,}", text))
+        rows += [
+            ("", "", f"region {name}: {', '.join(classes)}")
+            for name, classes in domain.regions.items()
+        ]
+        if domain.ignore_label is not None:
+            rows.append(("", "", f"ignore label {domain.ignore_label}"))
     align = ("left", "right", "left")
     header = "classes, with the Dice of the best checkpoint" if dice else "classes"
     return _table(rows, ("domain", "parameters", header), (24, 11, 58), align)

@@ -109,12 +109,6 @@ class ModelSpec:
                     received=getattr(self, name),
                 )
 
-    @property
-    def partly_annotated(self) -> tuple[int, ...]:
-        """Indices of the domains that have an ignore label."""
-        domains = enumerate(self.plan.domains)
-        return tuple(i for i, domain in domains if domain.ignore_label is not None)
-
     def has_case_names(self, domain: int) -> bool:
         """Returns whether the model contains the names of a domain's cases."""
         name = self.plan.names[domain]

@@ -21,6 +21,7 @@ from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
 from u2net_tf.training import runs
+from u2net_tf.training.domain_losses import domain_losses
 from u2net_tf.training.gate_loss import gate_loss
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
@@ -91,6 +92,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
     spec = composition.with_domain(parent_spec, new)
     weights = head_weights(config.loss, spec)
     loss_of_gates = gate_loss(config.loss, spec)
+    losses = domain_losses(config.loss, spec, [new])
     check_sizes(spec, [new], config.data, strategy)
     keras.utils.set_random_seed(config.data.seed)
     options = runs.network_options(config.compute)
@@ -108,7 +110,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         train_shared=False,
         head_weights=weights,
         gate_loss=loss_of_gates,
-        partly_annotated=spec.partly_annotated,
+        domain_losses=losses,
         **trainer_options,
     )
     invariants = {"init": config.init}

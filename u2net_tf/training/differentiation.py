@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -11,6 +11,7 @@ import tensorflow as tf
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.networks.ops import use_implementation
 from u2net_tf.training import head_weights as heads
+from u2net_tf.training.domain_losses import DomainLoss
 from u2net_tf.training.empty_patches import stop_gradient_of_empty
 from u2net_tf.training.gate_loss import NO_GATES, GateLoss
 from u2net_tf.training.loss_scale import LossScale
@@ -28,8 +29,8 @@ class Differentiation:
       detach_focal_factor: see `losses.focal`.
       head_weights: weights of the heads, if there are several; see `head_weights`.
       gate_loss: loss of the gates, which are not computed without one.
-      partly_annotated: indices of the domains some of whose voxels have no annotation;
-        their label is the index after those of the classes.
+      domain_losses: loss of a head in each domain; of classes without an ignore label
+        if empty.
     """
 
     network: DomainModel
@@ -39,7 +40,7 @@ class Differentiation:
     detach_focal_factor: bool
     head_weights: heads.HeadWeights | None = None
     gate_loss: GateLoss = NO_GATES
-    partly_annotated: Collection[int] = ()
+    domain_losses: Sequence[DomainLoss] = ()
 
     def __call__(
         self,
@@ -67,8 +68,7 @@ class Differentiation:
         replaced = zip(network.domain_variables(domain), domain_values, strict=True)
         values = [*(variable.value for variable in self.shared), *domain_values]
         channels = network.num_modalities[domain]
-        is_partly_annotated = domain in self.partly_annotated
-        ignore_index = network.num_classes[domain] if is_partly_annotated else None
+        head_loss = self.domain_losses[domain] if self.domain_losses else DomainLoss()
         images = tf.ensure_shape(images, [None, None, None, None, channels])
         with (
             use_implementation(implementation),
@@ -88,14 +88,14 @@ class Differentiation:
                 labels,
                 [stop_gradient_of_empty(images, each) for each in logits],
                 self.head_weights,
+                head_loss,
                 detach_factor=self.detach_focal_factor,
-                ignore_index=ignore_index,
             )
             if presence:
                 loss += self.gate_loss(
                     labels,
                     [stop_gradient_of_empty(images, each) for each in presence],
-                    ignore_index=ignore_index,
+                    ignore_index=head_loss.ignore_index,
                 )
             scaled = loss / self.num_replicas
             if self.loss_scale is not None:

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from u2net_tf.config.training import LossConfig
 from u2net_tf.errors import InputError
-from u2net_tf.losses import segmentation_loss
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel, MultiHeadModel
 from u2net_tf.plan.sharp_grid import Place, deep_heads, top_heads
+from u2net_tf.training.domain_losses import DomainLoss
 
 # Place of a head -> its weight in the loss; the weights sum to 1.
 HeadWeights: TypeAlias = Mapping[Place, float]
@@ -109,9 +109,9 @@ def weighted_loss(
     labels: tf.Tensor,
     logits: Sequence[tf.Tensor],
     weights: HeadWeights | None,
+    head_loss: DomainLoss,
     *,
     detach_factor: bool,
-    ignore_index: int | None,
 ) -> tf.Tensor:
     """Returns the weighted mean of the losses of all heads.
 
@@ -119,18 +119,10 @@ def weighted_loss(
       labels: (B, z, y, x).
       logits: see `logits_of`.
       weights: see `head_weights`.
-      detach_factor: see `segmentation_loss`.
-      ignore_index: see `segmentation_loss`.
+      head_loss: loss of one head.
+      detach_factor: see `losses.focal`.
     """
-    losses = [
-        segmentation_loss(
-            labels,
-            head_logits,
-            detach_factor=detach_factor,
-            ignore_index=ignore_index,
-        )
-        for head_logits in logits
-    ]
+    losses = [head_loss(labels, each, detach_factor=detach_factor) for each in logits]
     if weights is None:
         return losses[0]
     pairs = zip(weights.values(), losses, strict=True)

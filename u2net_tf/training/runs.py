@@ -25,6 +25,7 @@ from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
 from u2net_tf.training import schedule
+from u2net_tf.training.domain_losses import domain_losses, require_regions
 from u2net_tf.training.gate_loss import gate_loss
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
@@ -76,6 +77,7 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
     spec = _make_spec(config, plan)
     weights = head_weights(config.loss, spec)
     loss_of_gates = gate_loss(config.loss, spec)
+    losses = domain_losses(config.loss, spec, plan.domains)
     check_sizes(spec, plan.domains, data, strategy)
     arguments = trainer_options(config, strategy)
     keras.utils.set_random_seed(data.seed)
@@ -85,7 +87,7 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
         model,
         head_weights=weights,
         gate_loss=loss_of_gates,
-        partly_annotated=spec.partly_annotated,
+        domain_losses=losses,
         **arguments,
     )
     run = Run(trainer, spec, manifests, config, progress=progress, stop=stop)
@@ -175,6 +177,7 @@ def _train_independently(
     plan, _ = load_converted(config.data.data_dir, config.domains)
     plan = plan.with_fold(config.data.fold)
     root = pathlib.Path(config.run.model_dir)
+    require_regions(config.loss, plan.domains)
     # A model there would otherwise be taken for the model of all domains.
     require_no_model(root)
     for domain in plan.domains:
@@ -183,11 +186,13 @@ def _train_independently(
         checkpoint_folder(root / domain.name)
     for number, domain in enumerate(plan.domains, start=1):
         logging.info("model %d of %d: %s", number, len(plan.domains), domain.name)
+        weight = config.loss.region_loss_weight if domain.regions else 0.0
         run = train(
             config.with_changes(
                 independent=False,
                 domains=(domain.name,),
                 model_dir=str(root / domain.name),
+                region_loss_weight=weight,
             ),
             progress=progress,
             stop=stop,

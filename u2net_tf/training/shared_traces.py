@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.training.adam import AdamState
+from u2net_tf.training.domain_losses import DomainLoss
 
 
 def domains_sharing_a_trace(
     network: DomainModel,
     states: Mapping[int, AdamState],
-    partly_annotated: Collection[int] = (),
+    domain_losses: Sequence[DomainLoss] = (),
 ) -> Mapping[int, int]:
-    """Returns domain -> the first domain with variables of the same shapes.
+    """Returns domain -> the first domain with the same loss and shapes of variables.
 
     Args:
       network: network with the variables.
       states: domain -> its variables and optimizer state, arguments of a step.
-      partly_annotated: see `Differentiation`; the loss of these domains is another.
+      domain_losses: see `Differentiation`.
     """
     first_domains: dict[object, int] = {}
     traced = {}
@@ -29,7 +30,7 @@ def domains_sharing_a_trace(
         signature: object = (
             network.num_modalities[domain],
             network.num_classes[domain],
-            domain in partly_annotated,
+            domain_losses[domain] if domain_losses else None,
             tuple((tuple(each.shape), each.dtype) for each in variables),
         )
         # A `tf.function` does not distinguish distributed variables of the same

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import keras
@@ -25,6 +25,7 @@ from u2net_tf.training import head_weights as heads
 from u2net_tf.training.adam import AdamState, TorchAdam
 from u2net_tf.training.compiled_steps import CompiledSteps
 from u2net_tf.training.differentiation import Differentiation
+from u2net_tf.training.domain_losses import DomainLoss
 from u2net_tf.training.gate_loss import NO_GATES, GateLoss, dropout_seed
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
 from u2net_tf.training.shared_traces import domains_sharing_a_trace
@@ -47,7 +48,7 @@ class Trainer:
       gate_loss: loss of the gates, if there are any; see `GateLoss`.
       seed: seed of the gates' dropout.
       strategy: distribution strategy; TensorFlow's default if None.
-      partly_annotated: see `Differentiation`.
+      domain_losses: see `Differentiation`.
       domains: indices of the domains to train, in the order of their turns; all if
         None. The variables of other domains do not change.
       train_shared: whether to train the shared variables; False when a domain is added.
@@ -73,7 +74,7 @@ class Trainer:
         gate_loss: GateLoss = NO_GATES,
         seed: int = 0,
         strategy: tf.distribute.Strategy | None = None,
-        partly_annotated: Collection[int] = (),
+        domain_losses: Sequence[DomainLoss] = (),
         domains: Sequence[int] | None = None,
         train_shared: bool = True,
         jit_compile: bool = False,
@@ -112,14 +113,14 @@ class Trainer:
             detach_focal_factor=detach_focal_factor,
             head_weights=head_weights,
             gate_loss=gate_loss,
-            partly_annotated=partly_annotated,
+            domain_losses=domain_losses,
         )
         self._dropout_keys = gate_loss.dropout_keys(seed, self.domains)
         self._states = {
             domain: optimizer.state()
             for domain, optimizer in self.domain_optimizers.items()
         }
-        traced = domains_sharing_a_trace(network, self._states, partly_annotated)
+        traced = domains_sharing_a_trace(network, self._states, domain_losses)
         if jit_compile:
             implementation = implementation or "xla_module"
         self._steps: dict[int, tf.types.experimental.PolymorphicFunction] = {
