@@ -1,6 +1,6 @@
 # make demo              the whole pipeline on synthetic scans, in a few minutes
 # make demo RAW=DIR      the same on your own scans (folders in MSD layout)
-# make test              lint and tests, in four processes (JOBS=4)
+# make test              lint and tests, in three processes (JOBS=3)
 # make test-slow         all tests, including slow ones, with branch coverage
 # make test-pythons      make test with every supported Python that is installed
 # make test-seconds      tests, recording how long each test file takes
@@ -11,7 +11,7 @@ VENV   ?= .venv
 ORACLE_PYTHON ?= python3.11
 ORACLE_VENV   ?= .venv-oracle
 # More than cores: tests of commands and of signals wait for other processes.
-JOBS   ?= 4
+JOBS   ?= 3
 # Slow tests compile large networks: a worker needs up to 8 GB.
 SLOW_JOBS ?= 2
 RAW    ?=

@@ -132,6 +132,7 @@ FLAGS = {
         *NETWORK,
         *SHARP,
         ("align_corners", "true", True),
+        ("init_from", "x", "x"),
         ("independent", "true", True),
         ("patch_size", "16,8,24", (16, 8, 24)),
         ("resize_method", "cubic", "cubic"),

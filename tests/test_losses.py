@@ -318,35 +318,6 @@ class TestIgnoredVoxels:
             np.testing.assert_allclose(found, loss(labels, logits))
 
 
-class TestPresence:
-    LABELS = np.array([[0, 0, 1, 2], [0, 0, 1, 1], [0, 3, 1, 0], [3, 3, 3, 3]])
-    LOGITS = np.random.default_rng(0).normal(size=(4, 2))
-
-    def test_is_the_mean_cross_entropy(self):
-        targets = np.array([[1, 1], [1, 0]])
-        probabilities = scipy.special.expit(self.LOGITS[:2])
-        expected = -np.mean(
-            np.log(np.where(targets == 1, probabilities, 1 - probabilities))
-        )
-        labels = self.LABELS[:2].reshape(2, 1, 2, 2)
-        found = losses.presence_loss(labels, self.LOGITS[:2])
-        np.testing.assert_allclose(found, expected)
-        found = losses.presence_loss(labels, self.LOGITS[:2], ignore_index=3)
-        np.testing.assert_allclose(found, expected)
-
-    def test_is_unknown_where_voxels_are_not_annotated(self):
-        """In the third patch, class 1 is present and class 2 may be."""
-        known = np.array([[1, 1], [1, 1], [1, 0], [0, 0]], bool)
-        targets = np.array([[1, 1], [1, 0], [1, 0], [0, 0]])
-        probabilities = scipy.special.expit(self.LOGITS)
-        terms = -np.log(np.where(targets == 1, probabilities, 1 - probabilities))
-        labels = self.LABELS.reshape(4, 1, 2, 2)
-        found = losses.presence_loss(labels, self.LOGITS, ignore_index=3)
-        np.testing.assert_allclose(found, terms[known].mean())
-        found = losses.presence_loss(labels[3:], self.LOGITS[3:], ignore_index=3)
-        assert found == 0
-
-
 class TestRegions:
     """The loss of a region is that of two classes, whose probabilities are sums."""
 

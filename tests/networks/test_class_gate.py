@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 from sharp_reference import Reference
 
-from u2net_tf.losses import presence_loss
 from u2net_tf.networks.layers.class_gate import (
     ClassGate,
     close_gates,
@@ -18,6 +17,7 @@ from u2net_tf.networks.parameter_counts import (
 )
 from u2net_tf.networks.unet_sharp import UNetSharp
 from u2net_tf.plan.sharp_grid import gate_places
+from u2net_tf.training.gate_loss import presence_loss
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
 SEED = tf.constant([3, 5], tf.int64)

@@ -11,6 +11,9 @@ from u2net_tf.errors import InputError
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.loading import save_model
 
+# XLA would compile a network for each patch size.
+pytestmark = pytest.mark.usefixtures("plain_implementation_in_module")
+
 # Voxels of 0.05 ml, patches of four.
 DOMAIN = dataclasses.replace(
     toy.ONE, spacing_mm=(2.0, 5.0, 5.0), patch_size=(1, 1, 4), pools=(0, 0, 1)

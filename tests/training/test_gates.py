@@ -10,6 +10,7 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 import toy
 
@@ -21,7 +22,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.evaluation import evaluate_model
 from u2net_tf.inference.backends import keras as keras_backend
 from u2net_tf.inference.backends.keras import KerasBackend, load_predictor
-from u2net_tf.losses import presence_loss, segmentation_loss
+from u2net_tf.losses import segmentation_loss
 from u2net_tf.models import checksums, composition
 from u2net_tf.models.build import build_network
 from u2net_tf.models.loading import load_network, save_model
@@ -34,6 +35,7 @@ from u2net_tf.training.gate_loss import (
     GateLoss,
     dropout_seed,
     gate_loss,
+    presence_loss,
 )
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.step import Trainer
@@ -407,3 +409,32 @@ class TestPrediction:
     def test_out_of_range(self, value):
         with pytest.raises(ValueError, match=f"gate_threshold\n.*{value}"):
             WindowConfig(gate_threshold=value)
+
+
+class TestPresenceLoss:
+    LABELS = np.array([[0, 0, 1, 2], [0, 0, 1, 1], [0, 3, 1, 0], [3, 3, 3, 3]])
+    LOGITS = np.random.default_rng(0).normal(size=(4, 2))
+
+    def test_is_the_mean_cross_entropy(self):
+        targets = np.array([[1, 1], [1, 0]])
+        probabilities = scipy.special.expit(self.LOGITS[:2])
+        expected = -np.mean(
+            np.log(np.where(targets == 1, probabilities, 1 - probabilities))
+        )
+        labels = self.LABELS[:2].reshape(2, 1, 2, 2)
+        found = presence_loss(labels, self.LOGITS[:2])
+        np.testing.assert_allclose(found, expected)
+        found = presence_loss(labels, self.LOGITS[:2], ignore_index=3)
+        np.testing.assert_allclose(found, expected)
+
+    def test_is_unknown_where_voxels_are_not_annotated(self):
+        """In the third patch, class 1 is present and class 2 may be."""
+        known = np.array([[1, 1], [1, 1], [1, 0], [0, 0]], bool)
+        targets = np.array([[1, 1], [1, 0], [1, 0], [0, 0]])
+        probabilities = scipy.special.expit(self.LOGITS)
+        terms = -np.log(np.where(targets == 1, probabilities, 1 - probabilities))
+        labels = self.LABELS.reshape(4, 1, 2, 2)
+        found = presence_loss(labels, self.LOGITS, ignore_index=3)
+        np.testing.assert_allclose(found, terms[known].mean())
+        found = presence_loss(labels[3:], self.LOGITS[3:], ignore_index=3)
+        assert found == 0

@@ -191,6 +191,12 @@ class TrainConfig(RunningConfig):
         (),
         description="Domains of the plan to train on, in this order; all if empty.",
     )
+    init_from: str | None = Field(
+        None,
+        description="Folder of a model with the initial weights, which may have other "
+        "domains; random if not given. With independent, it may also be a folder of "
+        "independent models.",
+    )
     independent: bool = Field(
         False,
         description="Train a separate model for each domain, one after the other, in "

@@ -96,15 +96,28 @@ def extend(
     for index in range(parent.num_domains):
         copy_variables(parent.domain_variables(index), network.domain_variables(index))
     if sources:
-        initial = zip(
-            *(parent.trunk_domain_variables(index) for index in sources), strict=True
-        )
         new = network.trunk_domain_variables(parent.num_domains)
-        for variable, values in zip(new, initial, strict=True):
-            arrays = [value.numpy() for value in values]
-            # The mean of a single array is bit-identical to it.
-            variable.assign(np.mean(arrays, axis=0, dtype=np.float64))
+        set_to_mean_of_domains(new, parent, sources)
     return extended, network
+
+
+def set_to_mean_of_domains(
+    variables: Sequence[keras.Variable], network: DomainModel, domains: Sequence[int]
+) -> None:
+    """Sets a domain's variables of the trunk to the mean of those of other domains.
+
+    Args:
+      variables: the variables to set.
+      network: the network of the other domains.
+      domains: indices of these domains.
+    """
+    sources = zip(
+        *(network.trunk_domain_variables(index) for index in domains), strict=True
+    )
+    for variable, values in zip(variables, sources, strict=True):
+        arrays = [value.numpy() for value in values]
+        # The mean of a single array is bit-identical to it.
+        variable.assign(np.mean(arrays, axis=0, dtype=np.float64))
 
 
 def _sources(spec: ModelSpec, init: str) -> list[int]:

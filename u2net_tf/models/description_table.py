@@ -88,6 +88,8 @@ def _training_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
         yield "trained domains", ", ".join(trained) + frozen
     if model.settings.get("from"):
         yield "adapted from", model.settings["from"]
+    if model.settings.get("init_from"):
+        yield "initialized from", model.settings["init_from"]
     yield "best", _best(run.best)
     if run.fold is not None:
         yield "fold", str(run.fold)

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from u2net_tf.config.training import LossConfig
 from u2net_tf.errors import InputError
-from u2net_tf.losses import presence_loss
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.sharp_grid import Place, gate_places
 
@@ -63,6 +62,42 @@ class GateLoss:
 
 
 NO_GATES = GateLoss()
+
+
+def presence_loss(
+    labels: tf.Tensor, logits: tf.Tensor, *, ignore_index: int | None = None
+) -> tf.Tensor:
+    """Computes the mean binary cross-entropy of "is this class in this patch?".
+
+    The mean is over patches and foreground classes, except where the answer is unknown:
+    a patch that has voxels without annotation may contain any class.
+
+    Args:
+      labels: integer tensor of shape (N, D, H, W), values 0 to K - 1 or `ignore_index`.
+      logits: tensor of shape (N, K - 1), one for each foreground class, before the
+        sigmoid.
+      ignore_index: label of voxels without annotation; None if there are none.
+
+    Returns:
+      A scalar, float32 (float64 for float64 logits); 0 if all answers are unknown.
+    """
+    if logits.dtype != tf.float64:
+        logits = tf.cast(logits, tf.float32)
+    labels = tf.reshape(tf.cast(labels, tf.int32), [tf.shape(labels)[0], -1])
+    # Class by class: together they would need the memory of one label map per class.
+    present = [
+        tf.reduce_any(tf.equal(labels, index), axis=1)
+        for index in range(1, logits.shape[-1] + 1)
+    ]
+    targets = tf.stack(present, axis=1)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(
+        labels=tf.cast(targets, logits.dtype), logits=logits
+    )
+    if ignore_index is None:
+        return tf.reduce_mean(losses)
+    complete = tf.reduce_all(tf.not_equal(labels, ignore_index), axis=1)
+    known = tf.cast(targets | complete[:, tf.newaxis], losses.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(losses * known), tf.reduce_sum(known))
 
 
 def gate_loss(loss: LossConfig, spec: ModelSpec) -> GateLoss:

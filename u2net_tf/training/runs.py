@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -17,7 +17,11 @@ from u2net_tf.config import flagfile
 from u2net_tf.config.compute import ComputeConfig
 from u2net_tf.config.training import RunningConfig, TrainConfig
 from u2net_tf.models.build import build_network
-from u2net_tf.models.checkpoint_paths import checkpoint_folder
+from u2net_tf.models.checkpoint_paths import checkpoint_folder, has_model
+from u2net_tf.models.initial_weights import (
+    copy_initial_weights,
+    source_of_weights,
+)
 from u2net_tf.models.loading import require_no_inner_models, require_no_model
 from u2net_tf.models.run_flags import flags_path
 from u2net_tf.models.spec import ModelSpec, common_pools
@@ -90,8 +94,14 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
         domain_losses=losses,
         **arguments,
     )
-    run = Run(trainer, spec, manifests, config, progress=progress, stop=stop)
-    run.restore()
+    invariants = {"initial weights": "a model's" if config.init_from else "random"}
+    run = Run(
+        trainer, spec, manifests, config, invariants, progress=progress, stop=stop
+    )
+    if not run.restore() and config.init_from:
+        with strategy.scope():
+            source = source_of_weights(config.init_from, plan.names)
+            copy_initial_weights(source, spec, model)
     finish(run, config, started=started)
     return run
 
@@ -184,6 +194,9 @@ def _train_independently(
         spec = _make_spec(config, dataclasses.replace(plan, domains=(domain,)))
         check_sizes(spec, spec.plan.domains, config.data, strategy)
         checkpoint_folder(root / domain.name)
+        # A run that is resumed does not need its initial weights any more.
+        if config.init_from and not has_model(root / domain.name):
+            source_of_weights(config.init_from, [domain.name])
     for number, domain in enumerate(plan.domains, start=1):
         logging.info("model %d of %d: %s", number, len(plan.domains), domain.name)
         weight = config.loss.region_loss_weight if domain.regions else 0.0
@@ -239,19 +252,45 @@ def _write_flags(run: Run, config: RunningConfig) -> None:
                 problem,
                 files.rename_as_damaged(path),
             )
-        elif changes := flagfile.changes(
-            before, text, flagfile.optional_flags(type(config))
-        ):
-            effect = (
-                "the run has ended at step {}, so changed flags have no effect"
-                if run.has_ended
-                else "resuming from step {} with changed flags; the new values apply "
-                "from here, but the learning rate is the checkpoint's, {:.2g}"
-            )
-            effect = effect.format(run.step, run.state.learning_rate)
-            logging.warning("%s: %s", effect, "; ".join(changes))
+        else:
+            text = flagfile.to_text(_with_initial_weights(before, config, path))
+            _report_changes(run, before, text, flagfile.optional_flags(type(config)))
     if not run.has_ended:
         files.write_text(path, text)
+
+
+def _report_changes(run: Run, before: str, now: str, optional: Collection[str]) -> None:
+    """Logs flags that a resumed run changes; see `flagfile.changes`."""
+    changes = flagfile.changes(before, now, optional)
+    if not changes:
+        return
+    effect = (
+        "the run has ended at step {}, so changed flags have no effect"
+        if run.has_ended
+        else "resuming from step {} with changed flags; the new values apply from "
+        "here, but the learning rate is the checkpoint's, {:.2g}"
+    )
+    effect = effect.format(run.step, run.state.learning_rate)
+    logging.warning("%s: %s", effect, "; ".join(changes))
+
+
+def _with_initial_weights(
+    before: str, config: RunningConfig, path: pathlib.Path
+) -> RunningConfig:
+    """Returns the settings of a resumed run with the `init_from` that it began with."""
+    used = flagfile.values(before).get("init_from")
+    if isinstance(config, TrainConfig) and config.init_from != used:
+        logging.warning(
+            "%s: `init_from` is used at the start of a run only, so the change has no "
+            "effect: was %s, now %s",
+            path,
+            *(
+                f"--init_from={each}" if each else "not given"
+                for each in (used, config.init_from)
+            ),
+        )
+        return config.with_changes(init_from=used)
+    return config
 
 
 def summary(run: Run) -> str:

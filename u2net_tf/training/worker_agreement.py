@@ -15,6 +15,7 @@ from u2net_tf.training.workers import Workers
 _MAY_DIFFER = (
     "data_dir",
     "from",
+    "init_from",
     "log_every_seconds",
     "model_dir",
     "num_parallel_calls",
@@ -23,7 +24,7 @@ _SAME_FOLDER = "`model_dir` must be the same folder on all machines"
 _HINTS = {
     "records": "All workers need the same shards",
     "step": _SAME_FOLDER,
-    "variables": f"{_SAME_FOLDER}, and `from` the same model",
+    "variables": f"{_SAME_FOLDER}, and `from` or `init_from` the same model",
 }
 
 

@@ -1,0 +1,150 @@
+"""Initial weights of a new network, copied from another model."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from absl import logging
+
+from u2net_tf.errors import InputError
+from u2net_tf.models.checkpoint_paths import has_model
+from u2net_tf.models.composition import set_to_mean_of_domains
+from u2net_tf.models.loading import load_network, models_by_domain
+from u2net_tf.models.spec import ModelSpec, differing_setting
+from u2net_tf.models.variables import copy_variables
+from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.plan.domains import Domain
+from u2net_tf.wording import first_few, quantity
+
+
+def copy_initial_weights(
+    model_dir: str | os.PathLike, spec: ModelSpec, network: DomainModel
+) -> None:
+    """Copies the weights of a model into a network of the same architecture.
+
+    The shared variables are copied, and those of every domain of the same name. In a
+    domain that the model lacks, depthwise filters (or adapters) and norms of the trunk
+    become the mean of those of the model's domains, and stem, head and deep supervision
+    keep their values.
+
+    Args:
+      model_dir: folder of the model, whose newest intact checkpoint is read.
+      spec: specification of the network.
+      network: the network, whose variables are changed.
+
+    Raises:
+      InputError: if the folder has no model, its architecture is another, or a domain
+        of the same name has other modalities or classes.
+    """
+    source_spec, source, checkpoint = load_network(model_dir)
+    _require_same_architecture(source_spec, spec, checkpoint)
+    copied = [name for name in spec.plan.names if name in source_spec.plan.names]
+    for name in copied:
+        _require_same_task(_domain(source_spec, name), _domain(spec, name), checkpoint)
+    copy_variables(source.shared_variables, network.shared_variables)
+    for index, name in enumerate(spec.plan.names):
+        if name in copied:
+            copy_variables(
+                source.domain_variables(source_spec.plan.index(name)),
+                network.domain_variables(index),
+            )
+        else:
+            set_to_mean_of_domains(
+                network.trunk_domain_variables(index), source, range(source.num_domains)
+            )
+    others = [name for name in spec.plan.names if name not in copied]
+    logging.info(
+        "initial weights: shared variables%s of %s%s",
+        f" and those of {first_few(copied)}" if copied else "",
+        checkpoint,
+        f"; those of {first_few(others)} from the mean of its domains"
+        if others
+        else "",
+    )
+    for name in copied:
+        _warn_of_seen_cases(source_spec, spec, name, checkpoint)
+
+
+def source_of_weights(
+    model_dir: str | os.PathLike, domains: Sequence[str]
+) -> str | os.PathLike:
+    """Returns the folder of the model to copy the weights of a network from.
+
+    Args:
+      model_dir: folder of a model with any domains, which is returned, or, for a
+        network of one domain, of independent models.
+      domains: names of the network's domains.
+
+    Raises:
+      InputError: if there is none.
+    """
+    if has_model(model_dir) or len(domains) > 1:
+        return model_dir
+    folders = models_by_domain(model_dir)
+    if domains[0] not in folders:
+        raise InputError(
+            f"`init_from`: {model_dir}",
+            expected=f"a model, or independent models, one of them of {domains[0]}",
+            received=f"independent models of {first_few(list(folders))}",
+        )
+    return folders[domains[0]]
+
+
+def _domain(spec: ModelSpec, name: str) -> Domain:
+    return spec.plan.domains[spec.plan.index(name)]
+
+
+def _require_same_architecture(
+    source: ModelSpec, spec: ModelSpec, checkpoint: str
+) -> None:
+    # The size of patches does not change the meaning of weights.
+    source = dataclasses.replace(
+        source, patch_size=spec.patch_size, resize_method=spec.resize_method
+    )
+    if (setting := differing_setting(source, spec)) is not None:
+        raise InputError(
+            f"`init_from`: {checkpoint}",
+            expected=f"{setting} {getattr(spec, setting)}, that of the new network",
+            received=getattr(source, setting),
+        )
+
+
+def _require_same_task(source: Domain, domain: Domain, checkpoint: str) -> None:
+    names = tuple(
+        (each.modalities, tuple(label.name for label in each.labels))
+        for each in (source, domain)
+    )
+    for what, found, expected in zip(("modalities", "classes"), *names, strict=True):
+        if found != expected:
+            raise InputError(
+                f"`init_from`: {checkpoint}",
+                expected=f"the {what} {', '.join(expected)} of {domain.name}, as in "
+                "the plan",
+                received=", ".join(found),
+            )
+
+
+def _warn_of_seen_cases(
+    source: ModelSpec, spec: ModelSpec, name: str, checkpoint: str
+) -> None:
+    """Warns of cases for scoring that the model was trained on."""
+    own, other = _domain(spec, name), _domain(source, name)
+    if not source.has_case_names(source.plan.index(name)):
+        logging.warning(
+            "%s contains no case names of %s, so whether it was trained on validation "
+            "or test cases of the plan is unknown",
+            checkpoint,
+            name,
+        )
+        return
+    if seen := sorted({*own.validation, *own.test} & set(other.train)):
+        logging.warning(
+            "%s was trained on %s of %s that the plan holds out for validation or "
+            "testing; their scores will not be those of unseen cases: %s",
+            checkpoint,
+            quantity(len(seen), "case"),
+            name,
+            first_few(seen),
+        )
