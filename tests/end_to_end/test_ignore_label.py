@@ -20,7 +20,9 @@ from u2net_tf import files
 from u2net_tf.config.evaluation import EvaluateConfig
 from u2net_tf.config.training import AdaptConfig, TrainConfig
 from u2net_tf.evaluation.evaluate_model import evaluate_model
+from u2net_tf.models import description_table
 from u2net_tf.models.build import build_network
+from u2net_tf.models.describe_model import describe_models
 from u2net_tf.models.loading import load_spec, save_model
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
@@ -165,6 +167,19 @@ def model_dir(prepared, tmp_path_factory):
     with toy.eager_steps():
         runs.train(TrainConfig.from_flat(values))
     return folder
+
+
+def test_training_logs_the_dice_of_regions(model_dir):
+    with (model_dir / "training.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    names = ["core", "label 4", "label 7", "all", "rim", "outside"]
+    assert [name for name in row if name.startswith("dice/")] == [
+        f"dice/{NAME}/{name}" for name in names
+    ]
+    # The two regions have the same classes.
+    assert row[f"dice/{NAME}/rim"] == row[f"dice/{NAME}/outside"] != ""
+    text = description_table.to_text(describe_models(model_dir)[0])
+    assert f"region rim {float(row[f'dice/{NAME}/rim']):.3f}: label 4, label 7" in text
 
 
 def test_regions_can_enter_the_loss(prepared, tmp_path, caplog):

@@ -26,21 +26,25 @@ def test_beats(one, other, expected):
 
 
 class TestCandidate:
-    def candidate(self, dice, domains):
-        return candidate(7, loss_moving_average=0.8, dice=dice, domains=domains)
+    def candidate(self, dice, **classes):
+        return candidate(7, loss_moving_average=0.8, dice=dice, classes=classes)
 
     def test_without_validation(self):
-        assert self.candidate({}, domains=[]) == Best(7, LOSS, 0.8)
+        assert self.candidate({}) == Best(7, LOSS, 0.8)
 
     def test_is_the_mean_over_every_defined_dice(self):
         dice = {"a": {"x": 0.5, "y": math.nan}, "b": {"x": 1.0}}
-        assert self.candidate(dice, domains=["a", "b"]) == Best(7, DICE, 0.75)
+        assert self.candidate(dice, a="xy", b="x") == Best(7, DICE, 0.75)
 
     def test_is_none_in_an_epoch_without_validation(self):
-        assert self.candidate({}, domains=["a"]) is None
-        assert self.candidate({"a": {"x": math.nan}}, domains=["a"]) is None
+        assert self.candidate({}, a="x") is None
+        assert self.candidate({"a": {"x": math.nan}}, a="x") is None
 
     def test_is_not_affected_by_test_cases(self):
         dice = {"a": {"x": 0.5}, "ab": {"x": 1.0}}
-        assert self.candidate(dice, domains=["a"]) == Best(7, DICE, 0.5)
-        assert self.candidate(dice, domains=[]) == Best(7, LOSS, 0.8)
+        assert self.candidate(dice, a="x") == Best(7, DICE, 0.5)
+
+    def test_is_not_affected_by_regions(self):
+        dice = {"a": {"x": 0.5, "y": 0.25, "whole": 1.0}}
+        assert self.candidate(dice, a="xy") == Best(7, DICE, 0.375)
+        assert self.candidate(dice) == Best(7, LOSS, 0.8)

@@ -47,25 +47,26 @@ def candidate(
     *,
     loss_moving_average: float,
     dice: Mapping[str, Mapping[str, float]],
-    domains: Collection[str],
+    classes: Mapping[str, Collection[str]],
 ) -> Best | None:
     """Returns the candidate for the best checkpoint; None if the epoch is not eligible.
 
     Args:
       step: step of the checkpoint.
       loss_moving_average: moving average of the training loss.
-      dice: domain -> class -> mean Dice, NaN if undefined for all cases; empty for an
-        epoch without validation.
-      domains: domains that the run scores on validation cases, in this or any other
-        epoch; an epoch without their scores is not eligible. Domains that are scored on
-        test cases are excluded, since test cases must not select a model.
+      dice: domain -> class or region -> mean Dice, NaN if undefined for all cases;
+        empty for an epoch without validation.
+      classes: domain -> its classes, for the domains that the run scores on validation
+        cases, in this or any other epoch; an epoch without their scores is not
+        eligible. Domains that are scored on test cases are excluded, since test cases
+        must not select a model.
     """
-    if not domains:
+    if not classes:
         return Best(step, LOSS, loss_moving_average)
     scores = [
         score
-        for domain, by_class in dice.items()
-        for score in by_class.values()
-        if domain in domains and not math.isnan(score)
+        for domain, by_name in dice.items()
+        for name, score in by_name.items()
+        if name in classes.get(domain, ()) and not math.isnan(score)
     ]
     return Best(step, DICE, math.fsum(scores) / len(scores)) if scores else None

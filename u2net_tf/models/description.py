@@ -48,7 +48,8 @@ class BestDescription:
       epoch: epoch of the checkpoint; None if it is not in training.csv.
       measure: "validation Dice" or "moving average of the loss".
       value: value of the measure.
-      dice: "DOMAIN/CLASS" -> validation Dice; empty if training.csv has none.
+      dice: "DOMAIN/CLASS" or "DOMAIN/REGION" -> validation Dice; empty if training.csv
+        has none.
     """
 
     step: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -126,18 +126,13 @@ def _classes(model: ModelDescription) -> str:
     dice = best.dice if best else {}
     rows = []
     for domain in model.domains:
-        names = [
-            f"{label} {dice[key]:.3f}"
-            if (key := f"{domain.name}/{label}") in dice
-            else label
-            for label in domain.classes
-        ]
+        names = [_with_dice(domain, label, dice) for label in domain.classes]
         text = ", ".join(names)
         if not domain.cases["validation"] and text != ", ".join(domain.classes):
             text += " (of test cases)"
         rows.append((domain.name, f"{domain.parameters:,}", text))
         rows += [
-            ("", "", f"region {name}: {', '.join(classes)}")
+            ("", "", f"region {_with_dice(domain, name, dice)}: {', '.join(classes)}")
             for name, classes in domain.regions.items()
         ]
         if domain.ignore_label is not None:
@@ -145,6 +140,12 @@ def _classes(model: ModelDescription) -> str:
     align = ("left", "right", "left")
     header = "classes, with the Dice of the best checkpoint" if dice else "classes"
     return _table(rows, ("domain", "parameters", header), (24, 11, 58), align)
+
+
+def _with_dice(domain: DomainDescription, name: str, dice: Mapping[str, float]) -> str:
+    """Returns the name of a class or region, with its Dice if there is one."""
+    score = dice.get(f"{domain.name}/{name}")
+    return name if score is None else f"{name} {score:.3f}"
 
 
 def _checkpoints(model: ModelDescription) -> str:

@@ -153,6 +153,20 @@ class Domain:
         return self.num_classes + (self.ignore_index is not None)
 
     @property
+    def region_classes(self) -> dict[str, tuple[int, ...]]:
+        """Name of a region -> indices of its classes, ascending."""
+        indices = {label.name: index for index, label in enumerate(self.labels)}
+        return {
+            region.name: tuple(sorted(indices[name] for name in region.classes))
+            for region in self.regions
+        }
+
+    @property
+    def scored_names(self) -> list[str]:
+        """Names of the foreground classes, followed by those of the regions."""
+        return [*(label.name for label in self.labels[1:]), *self.region_classes]
+
+    @property
     def ignore_index(self) -> int | None:
         """Index, in place of a class, of voxels without annotation.
 

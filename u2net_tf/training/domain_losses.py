@@ -78,7 +78,7 @@ def domain_losses(
         text = "regions in the loss, with weight %g: %s"
         logging.info(text, weight, ", ".join(names))
     return tuple(
-        DomainLoss(domain.ignore_index, _region_classes(domain), weight)
+        DomainLoss(domain.ignore_index, tuple(domain.region_classes.values()), weight)
         if weight
         else DomainLoss(domain.ignore_index)
         for domain in spec.plan.domains
@@ -94,12 +94,3 @@ def require_regions(loss: LossConfig, trained: Sequence[Domain]) -> None:
             + first_few([domain.name for domain in trained]),
             received=loss.region_loss_weight,
         )
-
-
-def _region_classes(domain: Domain) -> tuple[tuple[int, ...], ...]:
-    """Returns the class indices of each region."""
-    indices = {label.name: index for index, label in enumerate(domain.labels)}
-    return tuple(
-        tuple(sorted(indices[name] for name in region.classes))
-        for region in domain.regions
-    )

@@ -30,8 +30,8 @@ class EpochMetrics:
       seconds_compiling: duration of the steps with compilation; 0 if there were none.
       skipped_steps: number of steps whose gradients overflowed; None without loss
         scaling.
-      dice: domain -> class -> mean Dice, NaN if it is undefined for all cases; empty
-        without validation.
+      dice: domain -> class or region -> mean Dice, NaN if it is undefined for all
+        cases; empty without validation.
     """
 
     epoch: int
@@ -57,9 +57,9 @@ class EpochMetrics:
         if self.seconds_compiling:
             text += f", {duration(self.seconds_compiling)} of compilation"
         scores = [
-            f"{domain}/{label} {score:.3f}"
-            for domain, by_class in self.dice.items()
-            for label, score in by_class.items()
+            f"{domain}/{name} {score:.3f}"
+            for domain, by_name in self.dice.items()
+            for name, score in by_name.items()
         ]
         return text + (f"; Dice: {', '.join(scores)}" if scores else "")
 

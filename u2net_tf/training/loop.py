@@ -256,17 +256,17 @@ class Run:
         return dice
 
     def _best_candidate(self, metrics: EpochMetrics) -> best.Best | None:
-        validated = [
-            domain.name
+        validated = {
+            domain.name: [label.name for label in domain.labels[1:]]
             for domain in self._plan.domains
             if self._settings.validate_every_epochs
             and domain.monitored_split == "validation"
-        ]
+        }
         return best.candidate(
             self.step,
             loss_moving_average=metrics.loss_moving_average,
             dice=metrics.dice,
-            domains=validated,
+            classes=validated,
         )
 
     def _save(self, candidate: best.Best | None = None) -> None:

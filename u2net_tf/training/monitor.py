@@ -32,9 +32,9 @@ def columns(plan: Plan) -> list[str]:
         *_TAGS,
         *(_loss_column(name) for name in plan.names),
         *(
-            _dice_column(domain.name, label.name)
+            _dice_column(domain.name, name)
             for domain in plan.domains
-            for label in domain.labels[1:]
+            for name in domain.scored_names
         ),
     ]
 
@@ -54,9 +54,9 @@ def to_logs(metrics: EpochMetrics) -> Logs:
         logs["steps_left_out"] = metrics.skipped_steps
     for domain, loss in metrics.loss_by_domain.items():
         logs[_loss_column(domain)] = loss
-    for domain, by_class in metrics.dice.items():
-        for label, score in by_class.items():
-            logs[_dice_column(domain, label)] = score
+    for domain, by_name in metrics.dice.items():
+        for name, score in by_name.items():
+            logs[_dice_column(domain, name)] = score
     return logs
 
 
@@ -113,5 +113,5 @@ def _loss_column(domain: str) -> str:
     return f"loss/{domain}"
 
 
-def _dice_column(domain: str, label: str) -> str:
-    return f"dice/{domain}/{label}"
+def _dice_column(domain: str, class_or_region: str) -> str:
+    return f"dice/{domain}/{class_or_region}"

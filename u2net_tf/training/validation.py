@@ -12,6 +12,7 @@ from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.plan.domains import Domain
 from u2net_tf.shards.reading import CaseShards, translate_tf_errors
 from u2net_tf.shards.records import Record, to_record
 
@@ -55,7 +56,8 @@ def validate(
       num_cases: number of cases per domain.
 
     Returns:
-      Domain -> class -> mean Dice over the cases where it is defined; NaN if none.
+      Domain -> class or region -> mean Dice over the cases where it is defined; NaN if
+      none.
 
     Raises:
       InputError: if a shard cannot be read or does not match its manifest.
@@ -67,11 +69,24 @@ def validate(
         for record in _monitored_records(domain_shards, num_cases):
             classes = predictor.classes(record.image, index)
             masks = annotated_only(record.labels, classes, domain.ignore_index)
-            rows.append(dice(*masks, num_classes=domain.num_classes))
+            rows.append(_score(*masks, domain))
         scores[domain.name] = {
-            label.name: _mean([row[k] for row in rows])
-            for k, label in enumerate(domain.labels[1:])
+            name: _mean([row[k] for row in rows])
+            for k, name in enumerate(domain.scored_names)
         }
+    return scores
+
+
+def _score(
+    reference: np.ndarray, prediction: np.ndarray, domain: Domain
+) -> list[float]:
+    """Returns the Dice of each of the domain's `scored_names`."""
+    scores = [*dice(reference, prediction, num_classes=domain.num_classes)]
+    for classes in domain.region_classes.values():
+        inside = (
+            np.isin(mask, classes).astype(np.uint8) for mask in (reference, prediction)
+        )
+        scores += [*dice(*inside, num_classes=2)]
     return scores
 
 
