@@ -5,6 +5,7 @@ one would silently run on the CPU, with copies of its inputs and outputs.
 """
 
 import contextlib
+import dataclasses
 
 import pytest
 import tensorflow as tf
@@ -16,6 +17,9 @@ from u2net_tf.config.training import LossConfig
 from u2net_tf.models.build import build_network
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks import ops
+from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.labels import Region
+from u2net_tf.training.domain_losses import domain_losses
 from u2net_tf.training.gate_loss import gate_loss
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.step import Trainer
@@ -99,10 +103,13 @@ def test_an_operation_without_a_kernel_is_found():
 )
 def test_a_step(variant, implementation, device, precision):
     """By single operations, some of which XLA compiles, and as one module."""
+    region = Region("all", ("organ",))
+    one = dataclasses.replace(toy.ONE, regions=(region,), ignore_label=9)
     spec = ModelSpec(
-        plan=toy.PLAN, **{"pools": (1, 0, 1), "base_channels": 2, **variant}
+        plan=Plan((one, toy.TWO)),
+        **{"pools": (1, 0, 1), "base_channels": 2, **variant},
     )
-    loss = LossConfig()
+    loss = LossConfig(region_loss_weight=1.0)
     gates = gate_loss(loss, spec)
     trainer = Trainer(
         build_network(spec, dtype=precision),
@@ -110,6 +117,7 @@ def test_a_step(variant, implementation, device, precision):
         weight_decay=0.1,
         head_weights=head_weights(loss, spec),
         gate_loss=gates,
+        domain_losses=domain_losses(loss, spec, spec.plan.domains),
     )
     batch = toy.draw_batch(spec.plan.domains[0])
     step = trainer.step_function(0, jit_compile=False, implementation=implementation)
