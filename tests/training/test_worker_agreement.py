@@ -1,11 +1,15 @@
 """What the workers of a run must have in common; here, nothing is exchanged."""
 
+import dataclasses
 import types
 
 import keras
 import pytest
+import toy
 
 from u2net_tf.config.training import AdaptConfig, TrainConfig
+from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.labels import Region
 from u2net_tf.training.cluster import Cluster
 from u2net_tf.training.worker_agreement import require_same_run
 from u2net_tf.training.workers import Workers
@@ -13,7 +17,7 @@ from u2net_tf.training.workers import Workers
 FOLDERS = {"data_dir": "data", "model_dir": "model"}
 
 
-def facts_of(config, *, network=1.0, optimizer=0.0, **facts):
+def facts_of(config, *, network=1.0, optimizer=0.0, domain=toy.TWO, **facts):
     """Returns the facts that a worker would compare."""
     found = {}
     workers = Workers(Cluster(("one:1", "two:1")))
@@ -24,7 +28,8 @@ def facts_of(config, *, network=1.0, optimizer=0.0, **facts):
         ),
         variables_by_path=lambda: {"optimizer/kernel": keras.Variable(optimizer)},
     )
-    require_same_run(workers, trainer, config, **{"step": 3, "records": "a"} | facts)
+    facts = {"step": 3, "records": "a", "plan": Plan((domain,))} | facts
+    require_same_run(workers, trainer, config, **facts)
     return found
 
 
@@ -79,3 +84,19 @@ def test_settings_that_must_be_the_same(name, value):
 def test_state_that_must_be_the_same(name, value, fact):
     changed, facts = facts_of(train_config(), **{name: value}), facts_of(train_config())
     assert [each for each in facts if changed[each] != facts[each]] == [fact]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("batch_size", 8),
+        ("mirror_axes", ("x",)),
+        ("regions", (Region("all", ("rim", "core")),)),
+    ],
+)
+def test_plans_that_must_be_the_same(field, value):
+    domain = dataclasses.replace(toy.TWO, **{field: value})
+    changed, facts = (facts_of(train_config(), domain=d) for d in (domain, toy.TWO))
+    assert [each for each in facts if changed[each] != facts[each]] == [
+        f"{toy.TWO.name}: {field}"
+    ]

@@ -158,6 +158,7 @@ class Run:
             self._config,
             step=self.step,
             records=self._records,
+            plan=self._plan,
         )
         if not self.has_ended:
             self._opened_input()

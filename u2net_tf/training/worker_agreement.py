@@ -7,6 +7,7 @@ from typing import Any
 
 from u2net_tf.config import flagfile
 from u2net_tf.config.training import RunningConfig
+from u2net_tf.plan.domains import Plan
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.workers import Workers
 
@@ -35,8 +36,9 @@ def require_same_run(
     *,
     step: int,
     records: str,
+    plan: Plan,
 ) -> None:
-    """Checks that settings, shards and variables are the same on all workers.
+    """Checks that settings, plan, shards and variables are the same on all workers.
 
     Args:
       workers: the workers of the run.
@@ -44,6 +46,7 @@ def require_same_run(
       config: settings of the run.
       step: number of steps done.
       records: result of `hash_records`.
+      plan: plan of the trained domains.
 
     Raises:
       InputError: names the first worker and value that differ.
@@ -62,5 +65,20 @@ def require_same_run(
     checksum = hashlib.sha256()
     for _, variable in sorted(variables.items()):
         checksum.update(variable.numpy().tobytes())
+    planned = _planned_facts(plan)
+    facts |= planned
     facts |= {"records": records, "step": step, "variables": checksum.hexdigest()}
-    workers.require_same(facts, _HINTS)
+    hints = dict.fromkeys(planned, "All workers need the same plan.json")
+    workers.require_same(facts, _HINTS | hints)
+
+
+def _planned_facts(plan: Plan) -> dict[str, Any]:
+    """Returns what shards and variables do not depend on, but training does."""
+    facts: dict[str, Any] = {}
+    for domain in plan.domains:
+        facts |= {
+            f"{domain.name}: batch_size": domain.batch_size,
+            f"{domain.name}: mirror_axes": domain.mirror_axes,
+            f"{domain.name}: regions": {r.name: r.classes for r in domain.regions},
+        }
+    return facts
