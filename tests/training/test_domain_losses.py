@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import shutil
 from unittest import mock
 
 import pytest
@@ -10,6 +11,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.labels import Region
+from u2net_tf.plan.plan_file import plan_to_json
 from u2net_tf.training import runs
 from u2net_tf.training.domain_losses import DomainLoss, domain_losses
 
@@ -73,3 +75,51 @@ def test_of_independent_networks_only_some_need_regions(train_independently):
 def test_of_independent_networks_at_least_one_needs_regions(train_independently):
     with pytest.raises(InputError, match="no regions for Task91_One. Received: 0.5"):
         train_independently(toy.ONE)
+
+
+@pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
+class TestResumingWithOtherRegions:
+    """Another plan changes the result, as another flag would."""
+
+    @pytest.fixture
+    def resume(self, train, tiny_data, tmp_path, caplog):
+        """Trains with regions, and again with others; returns the warnings."""
+
+        def call(before, after, **settings):
+            folder = tmp_path / "data"
+            shutil.copytree(tiny_data.data_dir, folder)
+            for epochs, regions in enumerate((before, after), start=1):
+                caplog.clear()
+                domains = [
+                    dataclasses.replace(domain, regions=regions)
+                    if domain.name == toy.TWO.name
+                    else domain
+                    for domain in tiny_data.plan.domains
+                ]
+                plan = dataclasses.replace(tiny_data.plan, domains=tuple(domains))
+                (folder / "plan.json").write_text(plan_to_json(plan))
+                train(
+                    tmp_path / "model",
+                    data_dir=folder,
+                    domains=(toy.TWO.name,),
+                    steps_per_epoch=1,
+                    max_epochs=epochs,
+                    **settings,
+                )
+            return [each for each in caplog.messages if "regions of" in each]
+
+        return call
+
+    def test_warns(self, resume, tmp_path):
+        assert resume(REGIONS, REGIONS[:1], region_loss_weight=0.5) == [
+            f"{tmp_path / 'data' / 'plan.json'}: the regions of {toy.TWO.name} have "
+            "changed since the last checkpoint, so the result will differ from that of "
+            "an uninterrupted run"
+        ]
+
+    def test_other_names_and_another_order_do_not_matter(self, resume):
+        renamed = (Region("tumour", ("core",)), Region("all", ("rim", "core")))
+        assert resume(REGIONS, renamed, region_loss_weight=0.5) == []
+
+    def test_without_a_weight_they_are_only_scored(self, resume):
+        assert resume(REGIONS, REGIONS[:1]) == []

@@ -22,6 +22,7 @@ from u2net_tf.models.checkpoint_reading import (
 from u2net_tf.models.run_state import RunState, state_to_json
 from u2net_tf.models.spec import ModelSpec, check_same_spec, spec_to_json
 from u2net_tf.networks.domain_model import DomainModel
+from u2net_tf.plan.domains import Plan
 
 
 class Checkpoints:
@@ -39,6 +40,9 @@ class Checkpoints:
         checkpoint within an epoch is kept until the next one is written.
       invariants: settings that must be the same when a run is resumed, for example
         {"precision": "float32"}; JSON.
+
+    Attributes:
+      restored_plan: plan of the checkpoint that was restored; None if none was.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Checkpoints:
         self._invariants = dict(invariants or {})
         self._is_trained = bool(training)
         self._keep = keep
+        self.restored_plan: Plan | None = None
         self._best: Best | None = None
         # Step of the newest checkpoint if it was written within an epoch.
         self._within_epoch: int | None = None
@@ -142,6 +147,7 @@ class Checkpoints:
                 "model was trained with",
             ) from None
         reader.restore(self._variables)
+        self.restored_plan = spec.plan
         return path, state
 
     def _check_same_run(self, state: RunState, was_trained: bool) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 
 import tensorflow as tf
 from absl import logging
 
-from u2net_tf.config.training import LossConfig
+from u2net_tf.config.training import LossConfig, RunningConfig
 from u2net_tf.errors import InputError
 from u2net_tf.losses import region_loss, segmentation_loss
 from u2net_tf.models.spec import ModelSpec
-from u2net_tf.plan.domains import Domain
+from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.wording import first_few
 
 
@@ -94,3 +95,36 @@ def require_regions(loss: LossConfig, trained: Sequence[Domain]) -> None:
             + first_few([domain.name for domain in trained]),
             received=loss.region_loss_weight,
         )
+
+
+def warn_of_changed_regions(
+    config: RunningConfig, before: Plan | None, trained: Plan
+) -> None:
+    """Logs a warning if a resumed run has other regions in its loss than before.
+
+    Their names and their order do not matter.
+
+    Args:
+      config: settings of the run.
+      before: plan of the last checkpoint; None if there is no checkpoint.
+      trained: plan of the trained domains now.
+    """
+    if before is None or not config.loss.region_loss_weight:
+        return
+    changed = [
+        domain.name
+        for domain in trained.domains
+        if _sorted_regions(domain)
+        != _sorted_regions(before.domains[before.index(domain.name)])
+    ]
+    if changed:
+        logging.warning(
+            "%s: the regions of %s have changed since the last checkpoint, so the "
+            "result will differ from that of an uninterrupted run",
+            pathlib.Path(config.data.data_dir) / "plan.json",
+            first_few(changed),
+        )
+
+
+def _sorted_regions(domain: Domain) -> list[tuple[int, ...]]:
+    return sorted(domain.region_classes.values())

@@ -22,6 +22,7 @@ from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import Manifest
 from u2net_tf.training import schedule
 from u2net_tf.training.batches import TrainingBatches
+from u2net_tf.training.domain_losses import warn_of_changed_regions
 from u2net_tf.training.epoch_metrics import EpochMetrics
 from u2net_tf.training.epoch_steps import EpochSteps
 from u2net_tf.training.monitor import to_logs
@@ -132,6 +133,7 @@ class Run:
             return False
         data_dir = self._config.data.data_dir
         warn_if_changed(saved, self._records, self._num_replicas, data_dir=data_dir)
+        warn_of_changed_regions(self._config, self._folder.restored_plan, self._plan)
         self._last_logs = saved.logs
         self._steps.resume(saved.step, saved.partial_epoch)
         if saved.schedule is not None:

@@ -55,6 +55,11 @@ class RunFolder:
             self._checkpoints.save(state, candidate)
         self.saved_step = state.step
 
+    @property
+    def restored_plan(self) -> Plan | None:
+        """Plan of the checkpoint that was restored; None if none was."""
+        return self._checkpoints.restored_plan
+
     @contextlib.contextmanager
     def logging_epochs(self, last_row: int, last_logs: Logs | None) -> Iterator[None]:
         """Opens the logs for `log`, and closes them at the end.
