@@ -404,6 +404,24 @@ def test_bad_field_is_reported(path, value):
         assert "domains[1]" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "name"),
+    [
+        ([*L, "name"], "bone\nmarrow", "bone\\nmarrow"),
+        ([*D, "regions"], [{"name": "a\rb", "classes": ["bone"]}], "a\\rb"),
+    ],
+)
+def test_names_can_be_columns_of_a_table(path, value, name, tmp_path):
+    text = edited(path, value)
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(InputError) as error:
+        load_plan(tmp_path / "plan.json")
+    assert f"plan.json: {HIP.name}: expected printable names" in str(error.value)
+    assert str(error.value).endswith(f"Received: '{name}'")
+    # As part of a model, an older version accepted them.
+    assert plan_file.PLAN.from_text(text, "plan.json").domains
+
+
 def test_value_in_two_classes_is_an_error():
     with pytest.raises(InputError, match="each value in one class only"):
         plan_file.PLAN.from_text(edited([*L, "values"], [0, 1]), "plan.json")

@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 from u2net_tf import migrations
+from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import Plan
 
@@ -41,7 +42,18 @@ def load_plan(path: str | os.PathLike) -> Plan:
     Raises:
       InputError: if the file is missing or invalid.
     """
-    return PLAN.load(path)
+    plan = PLAN.load(path)
+    for domain in plan.domains:
+        for name in domain.scored_names:
+            # A line break would split the header of `training.csv`. Models that were
+            # made before this was checked can be loaded.
+            if not name.isprintable():
+                raise InputError(
+                    f"{path}: {domain.name}",
+                    expected="printable names of classes and regions",
+                    received=repr(name),
+                )
+    return plan
 
 
 def _format_json(value: Any, indent: str = "") -> str:

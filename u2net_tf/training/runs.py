@@ -284,10 +284,8 @@ def _with_initial_weights(
             "%s: `init_from` is used at the start of a run only, so the change has no "
             "effect: was %s, now %s",
             path,
-            *(
-                f"--init_from={each}" if each else "not given"
-                for each in (used, config.init_from)
-            ),
+            used or "not given",
+            config.init_from or "not given",
         )
         return config.with_changes(init_from=used)
     return config
