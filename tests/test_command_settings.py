@@ -472,6 +472,7 @@ def test_the_home_folder_is_expanded(monkeypatch):
     [
         (CertifyConfig, ["--check="], "`check`: expected a non-empty string"),
         (SurveyConfig, ["--pictures="], "`pictures`: expected a non-empty string"),
+        (TrainConfig, ["--init_from="], "`init_from`: expected a non-empty string"),
         (OverlaysConfig, ["--image="], "`image`: expected a value"),
     ],
 )

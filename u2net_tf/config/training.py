@@ -193,6 +193,7 @@ class TrainConfig(RunningConfig):
     )
     init_from: str | None = Field(
         None,
+        min_length=1,
         description="Folder of a model with the initial weights, which may have other "
         "domains; random if not given. With independent, it may also be a folder of "
         "independent models.",
