@@ -1,5 +1,6 @@
 """Training that starts from the weights of a model."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import toy
 
 from u2net_tf.errors import InputError
-from u2net_tf.models.loading import load_network
+from u2net_tf.models.loading import load_network, save_model
+from u2net_tf.models.spec import ModelSpec
+from u2net_tf.plan.domains import Plan
 from u2net_tf.training import runs
 
 pytestmark = pytest.mark.usefixtures("toy_network", "shared_input", "eager_steps")
@@ -107,3 +110,28 @@ def test_independent_models(make_config, source, tmp_path, received):
     # Those that have been started need no initial weights any more.
     shutil.rmtree(tmp_path / "before", ignore_errors=True)
     runs.train_independently(config.with_changes(max_epochs=2))
+
+
+@pytest.mark.parametrize(
+    ("base_channels", "modalities", "words"),
+    [
+        (2, toy.TWO.modalities, "Task92_Two: expected base_channels 4"),
+        (4, toy.TWO.modalities[::-1], "Task92_Two: expected the modalities T2"),
+    ],
+)
+def test_all_are_checked_before_the_first_is_trained(
+    make_config, tmp_path, base_channels, modalities, words
+):
+    for domain, width in (
+        (toy.ONE, 4),
+        (dataclasses.replace(toy.TWO, modalities=modalities), base_channels),
+    ):
+        spec = ModelSpec(Plan((domain,)), pools=(1, 1, 1), base_channels=width)
+        folder = tmp_path / "before" / domain.name
+        save_model(folder, spec, toy.build_toy_network(spec))
+    config = make_config(
+        tmp_path / "a", independent=True, init_from=str(tmp_path / "before"), **STILL
+    )
+    with pytest.raises(InputError, match=f"`init_from`: .*{words}"):
+        runs.train_independently(config)
+    assert not (tmp_path / "a").exists()

@@ -11,7 +11,7 @@ from absl import logging
 from u2net_tf.errors import InputError
 from u2net_tf.models.checkpoint_paths import has_model
 from u2net_tf.models.composition import set_to_mean_of_domains
-from u2net_tf.models.loading import load_network, models_by_domain
+from u2net_tf.models.loading import load_network, load_spec, models_by_domain
 from u2net_tf.models.spec import ModelSpec, differing_setting
 from u2net_tf.models.variables import copy_variables
 from u2net_tf.networks.domain_model import DomainModel
@@ -39,10 +39,7 @@ def copy_initial_weights(
         of the same name has other modalities or classes.
     """
     source_spec, source, checkpoint = load_network(model_dir)
-    _require_same_architecture(source_spec, spec, checkpoint)
-    copied = [name for name in spec.plan.names if name in source_spec.plan.names]
-    for name in copied:
-        _require_same_task(_domain(source_spec, name), _domain(spec, name), checkpoint)
+    copied = _matching_domains(source_spec, spec, checkpoint)
     copy_variables(source.shared_variables, network.shared_variables)
     for index, name in enumerate(spec.plan.names):
         if name in copied:
@@ -65,6 +62,20 @@ def copy_initial_weights(
     )
     for name in copied:
         _warn_of_seen_cases(source_spec, spec, name, checkpoint)
+
+
+def require_initial_weights(model_dir: str | os.PathLike, spec: ModelSpec) -> None:
+    """Checks that a network can have the weights of a model, without reading them.
+
+    Args:
+      model_dir: see `source_of_weights`.
+      spec: specification of the network.
+
+    Raises:
+      InputError: see `source_of_weights` and `copy_initial_weights`.
+    """
+    source = source_of_weights(model_dir, spec.plan.names)
+    _matching_domains(load_spec(source), spec, source)
 
 
 def source_of_weights(
@@ -96,8 +107,24 @@ def _domain(spec: ModelSpec, name: str) -> Domain:
     return spec.plan.domains[spec.plan.index(name)]
 
 
+def _matching_domains(
+    source: ModelSpec, spec: ModelSpec, where: str | os.PathLike
+) -> list[str]:
+    """Returns the domains of a network that a model has, too.
+
+    Raises:
+      InputError: if the model's architecture is another, or such a domain has other
+        modalities or classes.
+    """
+    _require_same_architecture(source, spec, where)
+    names = [name for name in spec.plan.names if name in source.plan.names]
+    for name in names:
+        _require_same_task(_domain(source, name), _domain(spec, name), where)
+    return names
+
+
 def _require_same_architecture(
-    source: ModelSpec, spec: ModelSpec, checkpoint: str
+    source: ModelSpec, spec: ModelSpec, where: str | os.PathLike
 ) -> None:
     # The size of patches does not change the meaning of weights.
     source = dataclasses.replace(
@@ -105,13 +132,15 @@ def _require_same_architecture(
     )
     if (setting := differing_setting(source, spec)) is not None:
         raise InputError(
-            f"`init_from`: {checkpoint}",
+            f"`init_from`: {where}",
             expected=f"{setting} {getattr(spec, setting)}, that of the new network",
             received=getattr(source, setting),
         )
 
 
-def _require_same_task(source: Domain, domain: Domain, checkpoint: str) -> None:
+def _require_same_task(
+    source: Domain, domain: Domain, where: str | os.PathLike
+) -> None:
     names = tuple(
         (each.modalities, tuple(label.name for label in each.labels))
         for each in (source, domain)
@@ -119,7 +148,7 @@ def _require_same_task(source: Domain, domain: Domain, checkpoint: str) -> None:
     for what, found, expected in zip(("modalities", "classes"), *names, strict=True):
         if found != expected:
             raise InputError(
-                f"`init_from`: {checkpoint}",
+                f"`init_from`: {where}",
                 expected=f"the {what} {', '.join(expected)} of {domain.name}, as in "
                 "the plan",
                 received=", ".join(found),

@@ -20,6 +20,7 @@ from u2net_tf.models.build import build_network
 from u2net_tf.models.checkpoint_paths import checkpoint_folder, has_model
 from u2net_tf.models.initial_weights import (
     copy_initial_weights,
+    require_initial_weights,
     source_of_weights,
 )
 from u2net_tf.models.loading import require_no_inner_models, require_no_model
@@ -167,8 +168,8 @@ def train_independently(
       on_finished: called with each finished run.
 
     Raises:
-      InputError: see `train`; also if the folder itself contains a model. Sizes and
-        names are checked for all domains before the first is trained.
+      InputError: see `train`; also if the folder itself contains a model. Sizes, names
+        and initial weights are checked for all domains before the first is trained.
       StoppedEarlyError: see `train`.
       StoppedError: see `train`.
     """
@@ -196,7 +197,7 @@ def _train_independently(
         checkpoint_folder(root / domain.name)
         # A run that is resumed does not need its initial weights any more.
         if config.init_from and not has_model(root / domain.name):
-            source_of_weights(config.init_from, [domain.name])
+            require_initial_weights(config.init_from, spec)
     for number, domain in enumerate(plan.domains, start=1):
         logging.info("model %d of %d: %s", number, len(plan.domains), domain.name)
         weight = config.loss.region_loss_weight if domain.regions else 0.0
