@@ -68,9 +68,9 @@ def test_a_run_keeps_its_kind_of_initial_weights(train, source, tmp_path, first)
     if not first:
         options.reverse()
     train(tmp_path / "a", **options[0], **STILL)
-    kinds = ["a model's", "random"]
+    kinds = ["a model", "not given"]
     expected, received = kinds[::-1] if first else kinds
-    words = f"initial weights {expected}. Received: {received}"
+    words = f"expected init_from {expected}. Received: {received}"
     with pytest.raises(InputError, match=words):
         train(tmp_path / "a", **options[1], **STILL, max_epochs=2)
 

@@ -95,7 +95,7 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
         domain_losses=losses,
         **arguments,
     )
-    invariants = {"initial weights": "a model's" if config.init_from else "random"}
+    invariants = {"init_from": "a model" if config.init_from else "not given"}
     run = Run(
         trainer, spec, manifests, config, invariants, progress=progress, stop=stop
     )
