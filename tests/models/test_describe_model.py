@@ -142,6 +142,23 @@ def test_training(model):
     )
 
 
+@pytest.mark.parametrize(
+    ("flag", "words"), [("from", "adapted from"), ("init_from", "initialized from")]
+)
+def test_the_model_that_a_run_started_from(model, tmp_path, flag, words):
+    folder = shutil.copytree(model, tmp_path / "model")
+    (found,) = describe_models(folder)
+    assert words not in description_table.to_text(found)
+    (folder / "flags.txt").write_text(f"{FLAGS}--{flag}=the/other\n")
+    (found,) = describe_models(folder)
+    (row,) = [
+        line
+        for line in description_table.to_text(found).splitlines()
+        if line.startswith(words)
+    ]
+    assert row.split() == [*words.split(), "the/other"]
+
+
 def test_checkpoints(model):
     (found,) = describe_models(model)
     assert found.checkpoint == "step-30"

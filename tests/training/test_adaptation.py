@@ -18,6 +18,7 @@ from u2net_tf.models.build import build_network
 from u2net_tf.models.loading import load_network, load_spec, save_model
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.labels import Region
 from u2net_tf.progress import silent
 from u2net_tf.training import adaptation
 
@@ -371,4 +372,14 @@ class TestErrors:
         deep = save_parent(tmp_path / "deep", tiny_data.plan, pools=(3, 1, 1))
         with pytest.raises(InputError, match=r"Received: \(4, 8, 8\) for Task92_Two"):
             adapt(deep, tmp_path / "new", toy.TWO.name, data_dir)
+        assert not (tmp_path / "new").exists()
+
+    def test_only_the_regions_of_the_new_domain_can_enter_the_loss(
+        self, tiny_data, data_dir, tmp_path
+    ):
+        one = dataclasses.replace(toy.ONE, regions=(Region("all", ("organ",)),))
+        plan = dataclasses.replace(tiny_data.plan, domains=(one,))
+        old = save_parent(tmp_path / "old", plan)
+        with pytest.raises(InputError, match="no regions for Task92_Two. Received: 1"):
+            adapt(old, tmp_path / "new", toy.TWO.name, data_dir, region_loss_weight=1.0)
         assert not (tmp_path / "new").exists()

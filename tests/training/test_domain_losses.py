@@ -3,11 +3,14 @@ import dataclasses
 import shutil
 from unittest import mock
 
+import numpy as np
 import pytest
+import tensorflow as tf
 import toy
 
 from u2net_tf.config.training import LossConfig, TrainConfig
 from u2net_tf.errors import InputError
+from u2net_tf.losses import region_loss, segmentation_loss
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.labels import Region
@@ -41,6 +44,25 @@ def test_a_trained_domain_has_regions():
     message = "`region_loss_weight`: expected 0, as the plan has no regions for Task91"
     with pytest.raises(InputError, match=message):
         losses_of([toy.ONE], region_loss_weight=1.0)
+
+
+@pytest.mark.parametrize("detach_factor", [False, True])
+def test_loss_and_gradient_are_those_of_classes_and_regions(detach_factor):
+    generator = np.random.default_rng(0)
+    # Some voxels are not annotated.
+    labels = generator.integers(4, size=(2, 2, 3, 4))
+    logits = tf.Variable(generator.normal(size=(2, 2, 3, 4, 3)))
+    options = {"detach_factor": detach_factor, "ignore_index": 3}
+    with tf.GradientTape(persistent=True) as tape:
+        found = DomainLoss(3, ((1, 2), (2,)), 0.5)(
+            labels, logits, detach_factor=detach_factor
+        )
+        expected = segmentation_loss(labels, logits, **options)
+        expected += 0.5 * region_loss(labels, logits, [(1, 2), (2,)], **options)
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(
+        tape.gradient(found, logits), tape.gradient(expected, logits)
+    )
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ def test_equal():
     [
         ("data_dir", "other"),
         ("model_dir", "other"),
+        ("init_from", "other"),
         ("log_every_seconds", 5.0),
         ("num_parallel_calls", 3),
     ],
