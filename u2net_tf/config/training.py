@@ -195,8 +195,8 @@ class TrainConfig(RunningConfig):
         None,
         min_length=1,
         description="Folder of a model with the initial weights, which may have other "
-        "domains; random if not given. With independent, it may also be a folder of "
-        "independent models.",
+        "domains; random if not given. With independent or a single domain, it may "
+        "also be a folder of independent models.",
     )
     independent: bool = Field(
         False,

@@ -50,7 +50,8 @@ class Domain:
       labels: the classes; index 0 is the background.
       ignore_label: value, in raw label maps, of voxels without annotation; None if all
         voxels are annotated.
-      regions: unions of classes to score in addition to the classes.
+      regions: unions of classes that are scored and may enter the loss, in addition to
+        the classes.
       spacing_mm: target spacing, mm.
       median_shape: median shape of the resampled volumes, voxels.
       patch_size: size of the patches cropped from the volume, voxels.

@@ -52,7 +52,9 @@ class Label:
 
 @schema.model
 class Region:
-    """A union of classes that is scored like a class, such as a whole tumour.
+    """A union of classes, such as a whole tumour.
+
+    It is scored like a class, and may enter the loss.
 
     Attributes:
       name: name in `dataset.json` or set with `--regions`.
