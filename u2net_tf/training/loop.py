@@ -133,11 +133,12 @@ class Run:
             return False
         data_dir = self._config.data.data_dir
         warn_if_changed(saved, self._records, self._num_replicas, data_dir=data_dir)
-        warn_of_changed_regions(self._config, self._folder.restored_plan, self._plan)
         self._last_logs = saved.logs
         self._steps.resume(saved.step, saved.partial_epoch)
         if saved.schedule is not None:
             self.state = schedule.resumed(self._config.schedule, saved.schedule)
+        if not self.has_ended:
+            warn_of_changed_regions(self._config, self._folder.saved_plan, self._plan)
         logging.info(
             "resuming from step %d (%s), learning rate %.2g",
             self.step,

@@ -56,7 +56,7 @@ class RunFolder:
         self.saved_step = state.step
 
     @property
-    def restored_plan(self) -> Plan | None:
+    def saved_plan(self) -> Plan | None:
         """Plan of the checkpoint that was restored; None if none was."""
         return self._checkpoints.restored_plan
 

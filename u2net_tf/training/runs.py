@@ -100,9 +100,9 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
         trainer, spec, manifests, config, invariants, progress=progress, stop=stop
     )
     if not run.restore() and config.init_from:
-        with strategy.scope():
-            source = source_of_weights(config.init_from, plan.names)
-            copy_initial_weights(source, spec, model)
+        copy_initial_weights(
+            source_of_weights(config.init_from, plan.names), spec, model
+        )
     finish(run, config, started=started)
     return run
 
