@@ -42,6 +42,9 @@ def parse_unions(setting: str, texts: Sequence[str]) -> Unions:
                 f"`{setting}`",
                 expected="DOMAIN:NAME=VALUE+VALUE such as Task03_Liver:liver=1+2",
                 received=repr(text),
+                hint=f"Give `{setting}` again for each further one"
+                if "," in text
+                else "",
             )
         of_domain = unions.setdefault(match["domain"], {})
         if match["name"] in of_domain:

@@ -261,6 +261,7 @@ class TestLabels:
         ("texts", "message"),
         [
             ("K:all", "`regions`: expected DOMAIN:NAME=VALUE+VALUE"),
+            ("K:a=1+2,K:b=2+3", "K:b=2+3'. Give `regions` again for each further one"),
             ("K:all=1+9", "`regions`=K:all: expected values of foreground classes: 1"),
             ("K:all=0+1", "Received: 0"),
             ("K:all=1+2 K:all=1+2", "expected 'all' of K once"),
