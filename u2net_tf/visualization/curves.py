@@ -120,7 +120,7 @@ def _draw_losses(axis: Axes, curves: dict[str, Curve], colours: dict[str, str]) 
     axis.set(
         title="training loss",
         xlabel="step (one batch of one domain)",
-        ylabel="Lovász-Softmax + focal loss (no unit, lower is better)",
+        ylabel="loss (no unit, lower is better)",
     )
     _finish(axis)
 
