@@ -43,8 +43,8 @@ class TestCandidate:
     def test_is_not_affected_by_test_cases(self):
         dice = {"a": {"x": 0.5}, "ab": {"x": 1.0}}
         assert self.candidate(dice, a="x") == Best(7, DICE, 0.5)
+        assert self.candidate(dice) == Best(7, LOSS, 0.8)
 
     def test_is_not_affected_by_regions(self):
         dice = {"a": {"x": 0.5, "y": 0.25, "whole": 1.0}}
         assert self.candidate(dice, a="xy") == Best(7, DICE, 0.375)
-        assert self.candidate(dice) == Best(7, LOSS, 0.8)
