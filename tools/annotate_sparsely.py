@@ -49,7 +49,7 @@ def main(config: SparseConfig) -> None:
             received=dataset.ignore_label,
         )
     plan = load_plan(config.plan)
-    training = plan.domains[plan.index(dataset.name)].with_fold(None).train
+    training = plan.domain(dataset.name).with_fold(None).train
     folder = pathlib.Path(config.output_dir, dataset.name)
     if folder.exists():
         raise InputError(folder, expected="no such folder", received="one")

@@ -37,7 +37,7 @@ class ModelDomain(NamedTuple):
     @property
     def domain(self) -> Domain:
         """The domain, with the cases that the model lists."""
-        return self.spec.plan.domains[self.spec.plan.index(self.name)]
+        return self.spec.plan.domain(self.name)
 
 
 def list_cases(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -23,6 +25,19 @@ def annotated_only(
         return reference, prediction
     is_annotated = reference != ignore_index
     return reference * is_annotated, prediction * is_annotated
+
+
+def region_masks(
+    masks: tuple[np.ndarray, np.ndarray], classes: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns masks that are 1 in a region and 0 elsewhere, uint8.
+
+    Args:
+      masks: class indices of the reference and of the prediction, (z, y, x) each.
+      classes: class indices of the region.
+    """
+    reference, prediction = (np.isin(mask, classes).astype(np.uint8) for mask in masks)
+    return reference, prediction
 
 
 def _require_same_shape(reference: np.ndarray, prediction: np.ndarray) -> None:

@@ -12,7 +12,12 @@ import numpy as np
 from u2net_tf import migrations, schema, work_log
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.metrics import annotated_only, dice, false_positive_ml
+from u2net_tf.evaluation.metrics import (
+    annotated_only,
+    dice,
+    false_positive_ml,
+    region_masks,
+)
 from u2net_tf.evaluation.surfaces import SurfaceScore, surface_scores
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.label_map_writing import write_label_map
@@ -188,8 +193,7 @@ class ScoredCase:
         names = [label.name for label in domain.labels]
         found = self._compare_classes(masks, names[1:], grid, is_annotated)
         for region in self._regions:
-            is_inside = np.isin(names, region.classes).astype(np.uint8)
-            inside = (is_inside[masks[0]], is_inside[masks[1]])
+            inside = region_masks(masks, region.class_indices(domain.labels))
             more = self._compare_classes(inside, [region.name], grid, is_annotated)
             for field, values in more.items():
                 found[field] |= values

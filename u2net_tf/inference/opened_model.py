@@ -57,4 +57,4 @@ class OpenedModel:
     def plan(self) -> Plan:
         """The plan of all domains; loads each of them."""
         plans = ((self.predictor(name).plan, name) for name in self.domains)
-        return Plan(tuple(plan.domains[plan.index(name)] for plan, name in plans))
+        return Plan(tuple(plan.domain(name) for plan, name in plans))

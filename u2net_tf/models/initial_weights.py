@@ -103,10 +103,6 @@ def source_of_weights(
     return folders[domains[0]]
 
 
-def _domain(spec: ModelSpec, name: str) -> Domain:
-    return spec.plan.domains[spec.plan.index(name)]
-
-
 def _matching_domains(
     source: ModelSpec, spec: ModelSpec, where: str | os.PathLike
 ) -> list[str]:
@@ -119,7 +115,7 @@ def _matching_domains(
     _require_same_architecture(source, spec, where)
     names = [name for name in spec.plan.names if name in source.plan.names]
     for name in names:
-        _require_same_task(_domain(source, name), _domain(spec, name), where)
+        _require_same_task(source.plan.domain(name), spec.plan.domain(name), where)
     return names
 
 
@@ -159,7 +155,7 @@ def _warn_of_seen_cases(
     source: ModelSpec, spec: ModelSpec, name: str, checkpoint: str
 ) -> None:
     """Warns of cases for scoring that the model was trained on."""
-    own, other = _domain(spec, name), _domain(source, name)
+    own, other = spec.plan.domain(name), source.plan.domain(name)
     if not source.has_case_names(source.plan.index(name)):
         logging.warning(
             "%s contains no case names of %s, so whether it was trained on validation "

@@ -156,10 +156,8 @@ class Domain:
     @property
     def region_classes(self) -> dict[str, tuple[int, ...]]:
         """Name of a region -> indices of its classes, ascending."""
-        indices = {label.name: index for index, label in enumerate(self.labels)}
         return {
-            region.name: tuple(sorted(indices[name] for name in region.classes))
-            for region in self.regions
+            region.name: region.class_indices(self.labels) for region in self.regions
         }
 
     @property
@@ -255,6 +253,10 @@ class Plan:
             )
         return self.names.index(name)
 
+    def domain(self, name: str) -> Domain:
+        """Returns the domain with this name; raises InputError like `index`."""
+        return self.domains[self.index(name)]
+
     def select(self, names: Sequence[str]) -> Plan:
         """Returns a plan of these domains only, in this order; of all if empty.
 
@@ -267,9 +269,7 @@ class Plan:
             raise InputError(
                 "`domains`", expected="distinct values", received=", ".join(names)
             )
-        return dataclasses.replace(
-            self, domains=tuple(self.domains[self.index(name)] for name in names)
-        )
+        return dataclasses.replace(self, domains=tuple(map(self.domain, names)))
 
     def with_fold(self, fold: int | None) -> Plan:
         """Returns the plan with `Domain.with_fold` applied to every domain."""

@@ -67,6 +67,15 @@ class Region:
     def __post_init__(self) -> None:
         schema.require_distinct("classes", self.classes, "each class once")
 
+    def class_indices(self, labels: Sequence[Label]) -> tuple[int, ...]:
+        """Returns the indices of its classes, ascending.
+
+        Args:
+          labels: the classes of the domain.
+        """
+        names = [label.name for label in labels]
+        return tuple(sorted(names.index(name) for name in self.classes))
+
 
 def check_labels(labels: Sequence[Label], ignore_label: int | None) -> None:
     """Checks the classes of a domain together.

@@ -79,9 +79,11 @@ def domain_losses(
         text = "regions in the loss, with weight %g: %s"
         logging.info(text, weight, ", ".join(names))
     return tuple(
-        DomainLoss(domain.ignore_index, tuple(domain.region_classes.values()), weight)
-        if weight
-        else DomainLoss(domain.ignore_index)
+        DomainLoss(
+            domain.ignore_index,
+            tuple(domain.region_classes.values()) if weight else (),
+            weight,
+        )
         for domain in spec.plan.domains
     )
 
@@ -114,8 +116,7 @@ def warn_of_changed_regions(
     changed = [
         domain.name
         for domain in trained.domains
-        if _sorted_regions(domain)
-        != _sorted_regions(before.domains[before.index(domain.name)])
+        if _sorted_regions(domain) != _sorted_regions(before.domain(domain.name))
     ]
     if changed:
         logging.warning(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from u2net_tf.evaluation.metrics import annotated_only, dice
+from u2net_tf.evaluation.metrics import annotated_only, dice, region_masks
 from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models.spec import ModelSpec
@@ -83,9 +83,7 @@ def _score(
     """Returns the Dice of each of the domain's `scored_names`."""
     scores = [*dice(reference, prediction, num_classes=domain.num_classes)]
     for classes in domain.region_classes.values():
-        inside = (
-            np.isin(mask, classes).astype(np.uint8) for mask in (reference, prediction)
-        )
+        inside = region_masks((reference, prediction), classes)
         scores += [*dice(*inside, num_classes=2)]
     return scores
 

@@ -108,7 +108,7 @@ def open_ensemble(
     def load(name: str) -> Predictor:
         predictors = [model.predictor(name) for model in models]
         ensemble.require_same_domain(
-            paths, [each.plan.domains[each.plan.index(name)] for each in predictors]
+            paths, [each.plan.domain(name) for each in predictors]
         )
         return ensemble.combine(predictors, settings, progress=progress)
 
