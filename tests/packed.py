@@ -79,7 +79,7 @@ def compute(index, patches):
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def make_card():
+def make_card(lists_training_cases=True):
     scores = (ClassDice("organ", 0.8, 0.1, 4, 0),)
     return Card(
         CardTexts(licence="CC-BY-4.0", data={ONE.name: "Drawn."}),
@@ -90,7 +90,9 @@ def make_card():
                 pruned_to=None,
                 cases=SPEC.count_cases(index),
                 training=Training(7, 1, True, True, None, "float32", None),
-                evaluation=Evaluation("test", "step-7", 0, scores),
+                evaluation=Evaluation(
+                    "test", "step-7", 0, scores, (), lists_training_cases
+                ),
             )
             for index in (0, 1)
         ),

@@ -32,7 +32,7 @@ from u2net_tf.config.visualization import (
     OverlaysConfig,
 )
 from u2net_tf.errors import InputError
-from u2net_tf.migrations import OLD_FLAGS
+from u2net_tf.old_flags import OLD_FLAGS
 
 # Flag, a value other than its default, and the resulting setting.
 AUGMENTATION = (

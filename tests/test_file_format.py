@@ -270,8 +270,14 @@ CARD_OF_DOMAIN = {
     ),
     "evaluation": {
         **dict.fromkeys(("split", "checkpoint", "num_skipped"), {}),
+        "lists_training_cases": {},
         "classes": dict.fromkeys(
             ("label", "mean", "standard_deviation", "num_cases", "num_absent"), {}
+        ),
+        "regions": dict.fromkeys(
+            ("label", "mean", "standard_deviation", "num_cases", "num_absent")
+            + ("classes",),
+            {},
         ),
     },
 }
@@ -323,6 +329,7 @@ NAMES_ON_DISK = {
         **dict.fromkeys(("split", "checkpoint", "mean_dice", "skipped"), {}),
         **dict.fromkeys(("postprocessing", "prediction", "depths"), {}),
         **dict.fromkeys(("checkpoint_hashes", "training_cases"), {}),
+        **dict.fromkeys(("region_classes", "domains_with_unlisted_cases"), {}),
         "classes": dict.fromkeys(
             ("domain", "label", "mean", "standard_deviation", "num_cases")
             + ("num_absent", "num_without", "false_positive_ml")
@@ -366,6 +373,7 @@ NAMES_ON_DISK = {
     "the state of a run": {
         **dict.fromkeys(("step", "row", "run", "records"), {}),
         "num_replicas": {},
+        "initial_cases": dict.fromkeys(("domain", "cases", "complete"), {}),
         "schedule": dict.fromkeys(
             ("learning_rate", "epochs", "moving_average", "reference", "finished")
             + ("window",),

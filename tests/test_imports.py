@@ -20,6 +20,7 @@ ORDER = (
     "u2net_tf.source_commit",
     "u2net_tf.protocol_buffers",
     "u2net_tf.migrations",
+    "u2net_tf.old_flags",
     "u2net_tf.temporary_names",
     "u2net_tf.files",
     "u2net_tf.locks",

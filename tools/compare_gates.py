@@ -203,7 +203,8 @@ def _load_domains(
       InputError: if the shards are not those of the model's plan, or a domain has no
         cases in the split.
     """
-    from u2net_tf.evaluation.listed_cases import ModelDomain, list_cases
+    from u2net_tf.evaluation.listed_cases import domains_of_model, list_cases
+    from u2net_tf.models.run_state import RunState
     from u2net_tf.plan.plan_hash import plan_hashes
     from u2net_tf.shards.manifest import load_converted, manifest_path
     from u2net_tf.shards.reading import CaseShards
@@ -211,11 +212,12 @@ def _load_domains(
     folder = pathlib.Path(config.model_dir)
     _, manifests = load_converted(config.data_dir, spec.plan.names)
     plan = str(pathlib.Path(config.data_dir, "plan.json"))
+    domains = domains_of_model(folder, spec, RunState())
     found = []
     for index, manifest in enumerate(manifests):
         name = spec.plan.names[index]
         (domain,) = list_cases(
-            [ModelDomain(folder, spec, name)],
+            [domains[name]],
             plan=None if spec.has_case_names(index) else plan,
             fold=None,
         )

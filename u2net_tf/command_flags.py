@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.flagfile import flag_name
 from u2net_tf.errors import InputError
-from u2net_tf.migrations import OLD_FLAGS
+from u2net_tf.old_flags import OLD_FLAGS
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 # Flags that are currently defined; removed before those of the next command are.

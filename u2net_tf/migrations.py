@@ -1,7 +1,7 @@
-"""Upgrades of files and flags of older versions.
+"""Upgrades of files of older versions.
 
 Functions that take the content of a file take that of the previous format. No other
-module handles older formats, except `models.object_graph`.
+module handles older formats, except `models.object_graph`; see `old_flags` for flags.
 
 | format | release 0.1.0 | now |
 |---|---|---|
@@ -10,11 +10,12 @@ module handles older formats, except `models.object_graph`.
 | survey | 1 | 2: faults by case; 3: units; 5: foreground; 6: regions |
 | log of a survey | 1 | 2: units; 3: foreground |
 | model, within a checkpoint | 0 (none), plan as text | 4: counts; 6: gates; 9: plan 7 |
-| state of a run, within a checkpoint | 0 (none) | 2: partial epoch; 3: replicas |
+| state of a run, within a checkpoint | 0 (none) | 3: replicas; 4: initial cases |
 | variables of a checkpoint | keys of TensorFlow's object graph | paths of variables |
-| summary of an evaluation | 0 (none) | 3: volumes; 5: settings; 6: hash; 8: regions |
+| summary of an evaluation | 0 (none) | 6: hash; 8: regions; 9: unlisted cases |
 | record of a prediction | 0 (none) | 1 |
 | score | 0 (none) | 2: false positives; 3: surfaces; 4: regions |
+| description of a model file | | 2: scores of regions |
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ from typing import Any, TypeAlias
 
 Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
-_KERNELS = {"full": "3", "pointwise": "1"}
-# Flag of release 0.1.0 -> its new name, and a function that converts its value.
-OLD_FLAGS: dict[str, tuple[str, Callable[[str], str]]] = {
-    "certain_share": ("oversample_foreground_fraction", str),
-    "eval_every": ("validate_every_epochs", str),
-    # The old factor divided the learning rate; the new one multiplies it.
-    "learning_rate_factor": ("plateau_factor", lambda text: repr(1 / float(text))),
-    "loss_decay": ("loss_ema_decay", str),
-    "min_fall": ("plateau_min_delta", str),
-    "recompute": ("gradient_checkpointing", str),
-    "second_up_conv": ("last_decoder_kernel", lambda text: _KERNELS.get(text, text)),
-}
+
+def _adding(**fields: Any) -> Upgrade:
+    """Returns an upgrade that adds fields to a file."""
+    return lambda content: {**content, **fields}
+
+
+def _adding_to_domains(**fields: Any) -> Upgrade:
+    """Returns an upgrade that adds fields to all domains of a plan or survey."""
+    return lambda content: {
+        **content,
+        "domains": [{**fields, **domain} for domain in content["domains"]],
+    }
+
 
 # Preprocessing fields that older plans and shards lack, with the values that applied
 # before they could be chosen.
@@ -74,7 +76,7 @@ def plan(content: dict[str, Any]) -> dict[str, Any]:
 
 def plan_with_scans(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a plan to format 3: labels were not rounded, scans not described."""
-    content = _with_fields(content, {"scans": None})
+    content = _adding_to_domains(scans=None)(content)
     return _with_preprocessing(content, {"round_labels": False})
 
 
@@ -88,18 +90,12 @@ def plan_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
 
     Every scan was standardized by itself, and only components of classes were removed.
     """
-    content = _with_fields(content, {"keep_foreground_components": 0})
+    content = _adding_to_domains(keep_foreground_components=0)(content)
     return _with_preprocessing(content, {"intensity_statistics": None})
 
 
-def plan_with_regions(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a plan to format 7: all voxels had a class, and none had several."""
-    return _with_fields(content, {"ignore_label": None, "regions": []})
-
-
-def _with_fields(content: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Adds fields to all domains of a plan or survey."""
-    return {**content, "domains": [{**new, **d} for d in content["domains"]]}
+# 7: all voxels had a class, and none had several.
+plan_with_regions = _adding_to_domains(ignore_label=None, regions=[])
 
 
 def _with_preprocessing(content: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -129,9 +125,8 @@ def manifest(content: dict[str, Any]) -> dict[str, Any]:
     return {"shard_size_mb": None, "raw_stamps": {}, **content, "cases": cases}
 
 
-def manifest_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a manifest to format 3: resampling of modalities was not recorded."""
-    return {**content, "resample_modalities": None}
+# Format 3 of a manifest: resampling of modalities was not recorded.
+manifest_with_resampling = _adding(resample_modalities=None)
 
 
 def survey(content: dict[str, Any]) -> dict[str, Any]:
@@ -144,22 +139,19 @@ def survey(content: dict[str, Any]) -> dict[str, Any]:
 
 def survey_units(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a survey to format 3: units were ignored, and labels not rounded."""
-    return _with_cases(_with_fields(content, {"round_labels": False}), _facts_with_unit)
+    content = _adding_to_domains(round_labels=False)(content)
+    return _with_cases(content, _facts_with_unit)
 
 
-def survey_with_resampling(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a survey to format 4: modalities were not resampled."""
-    return _with_fields(content, {"resample_modalities": False})
+# 4: modalities were not resampled.
+survey_with_resampling = _adding_to_domains(resample_modalities=False)
+# 6: all voxels had a class, and none had several.
+survey_with_regions = _adding_to_domains(ignore_label=None, regions={})
 
 
 def survey_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a survey to format 5: the foreground was not measured."""
     return _with_cases(content, lambda facts: {**_NO_FOREGROUND, **facts})
-
-
-def survey_with_regions(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a survey to format 6: all voxels had a class, and none had several."""
-    return _with_fields(content, {"ignore_label": None, "regions": {}})
 
 
 def examined_case_with_foreground(content: dict[str, Any]) -> dict[str, Any]:
@@ -189,11 +181,6 @@ def _facts_with_unit(facts: dict[str, Any]) -> dict[str, Any]:
     return {"length_unit": "mm" if facts.get("shape") else "", **facts}
 
 
-def _adding(**fields: Any) -> Upgrade:
-    """Returns an upgrade that adds fields to a file."""
-    return lambda content: {**content, **fields}
-
-
 # Format 2 of a summary: an unusable case used to end the evaluation.
 summary = _adding(skipped={})
 # 4: postprocessing was always that of the plan.
@@ -202,10 +189,13 @@ summary_with_postprocessing = _adding(postprocessing={})
 summary_with_prediction = _adding(prediction=None, depths=None)
 # 6: the model was identified by paths only.
 summary_with_hashes = _adding(checkpoint_hashes=None, training_cases=None)
-# 8: only classes were scored.
-summary_with_regions = _adding(regions=[])
-# Format 4 of a score: only classes were scored.
-score_with_regions = _adding(regions=[])
+# 8, and 4 of a score: only classes were scored.
+summary_with_regions = score_with_regions = _adding(regions=[])
+# 9: the classes of regions, and whether a model lists all its training cases, were not
+# recorded.
+summary_with_unlisted_cases = _adding(
+    region_classes=None, domains_with_unlisted_cases=None
+)
 
 
 def summary_with_volumes(content: dict[str, Any]) -> dict[str, Any]:
@@ -250,20 +240,25 @@ def model_with(upgrade: Upgrade) -> Upgrade:
     return lambda content: {**content, "plan": upgrade(content["plan"])}
 
 
-def model_with_case_counts(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a model to format 4: it contained the names of all cases."""
-    return {**content, "case_counts": []}
+# Format 4 of a model: it contained the names of all cases.
+model_with_case_counts = _adding(case_counts=[])
+# 5: every network was a 3D U²-Net.
+model_with_architecture = _adding(
+    architecture="u2net", depth=None, align_corners=False, deep_supervision=True
+)
+# 6: no network had gates.
+model_with_gates = _adding(gates="none")
 
 
-def model_with_architecture(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a model to format 5: every network was a 3D U²-Net."""
-    new = {"architecture": "u2net", "depth": None}
-    return {**content, **new, "align_corners": False, "deep_supervision": True}
-
-
-def model_with_gates(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a model to format 6: no network had gates."""
-    return {**content, "gates": "none"}
+def model_file_with_regions(content: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades the description of a model file to format 2: only classes had scores."""
+    new: dict[str, Any] = {"regions": [], "lists_training_cases": None}
+    card = content["card"]
+    domains = [dict(domain) for domain in card["domains"]]
+    for domain in domains:
+        if domain["evaluation"] is not None:
+            domain["evaluation"] = {**new, **domain["evaluation"]}
+    return {**content, "card": {**card, "domains": domains}}
 
 
 def run_state(content: dict[str, Any]) -> dict[str, Any]:
@@ -283,19 +278,16 @@ def run_state(content: dict[str, Any]) -> dict[str, Any]:
     return {**state, "run": content["run"], "best": best, "records": None}
 
 
-def run_state_between_epochs(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades the state of a run to format 2: it was only saved after an epoch."""
-    return {**content, "partial_epoch": None}
+# Format 2 of the state of a run: it was only saved after an epoch.
+run_state_between_epochs = _adding(partial_epoch=None)
+# 3: the replicas were not recorded.
+run_state_without_replicas = _adding(num_replicas=None)
+# 4: initial weights were random.
+run_state_with_initial_cases = _adding(initial_cases=[])
 
 
-def run_state_without_replicas(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades the state of a run to format 3: the replicas were not recorded."""
-    return {**content, "num_replicas": None}
-
-
-def unversioned(content: dict[str, Any]) -> dict[str, Any]:
-    """Upgrades a file to format 1 whose content is the same as without a format."""
-    return content
+# Format 1 of a file whose content is the same as without a format.
+unversioned = _adding()
 
 
 def is_label_map_as_scored(label_map: pathlib.Path, score: pathlib.Path) -> bool:

@@ -20,6 +20,7 @@ from u2net_tf.evaluation.evaluate_model import evaluate_model
 from u2net_tf.evaluation.scoring import DomainScores
 from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.models.checkpoint_paths import checkpoint_hash
+from u2net_tf.models.run_state import RunState, SeenCases
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.plan_file import plan_to_json
@@ -50,13 +51,16 @@ def models(tiny_data, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "models_by_domain", lambda model_dir: folders)
     monkeypatch.setattr(
         module,
-        "load_spec",
-        lambda folder, checkpoint: ModelSpec(
-            plan=plans[folder],
-            pools=(1, 1, 1),
-            architecture="unet_sharp",
-            depth=1,
-            gates="none" if folder.name == toy.ONE.name else "top",
+        "load_spec_and_state",
+        lambda folder, checkpoint: (
+            ModelSpec(
+                plan=plans[folder],
+                pools=(1, 1, 1),
+                architecture="unet_sharp",
+                depth=1,
+                gates="none" if folder.name == toy.ONE.name else "top",
+            ),
+            RunState(),
         ),
     )
     monkeypatch.setattr(module.keras, "load_predictor", load)
@@ -94,7 +98,8 @@ def test_each_domain_is_scored_with_its_model(models, tmp_path):
     assert (summary["split"], summary["checkpoint"]) == ("test", found.checkpoint)
     for name in ("postprocessing", "prediction", "depths"):
         assert summary[name] == {}
-    assert summary["training_cases"] == []
+    assert summary["training_cases"] == summary["domains_with_unlisted_cases"] == []
+    assert summary["region_classes"] == {}
     assert summary["checkpoint_hashes"] == {
         "Task91_One": "hash of Task91_One",
         "Task92_Two": "hash of Task92_Two",
@@ -134,7 +139,7 @@ def test_the_checkpoint_may_be_removed_while_domains_are_scored(
 
     for where, name, replacement in (
         (module, "models_by_domain", lambda _: dict.fromkeys(toy.PLAN.names, tmp_path)),
-        (module, "load_spec", lambda folder, checkpoint: spec),
+        (module, "load_spec_and_state", lambda folder, name: (spec, RunState())),
         (module, "checkpoint_hash", checkpoint_hash),
         (module.scoring, "score_domain", score_and_remove),
         (
@@ -200,8 +205,8 @@ def configure_two(
     first = module.models_by_domain("")
     second = {toy.ONE.name: tmp_path / "second"}
     folders = {str(tmp_path / "model"): first, str(tmp_path / "other"): second}
-    load, load_spec = module.keras.load_predictor, module.load_spec
-    plan = load_spec(first[toy.ONE.name], "newest").plan
+    load, load_spec = module.keras.load_predictor, module.load_spec_and_state
+    plan = load_spec(first[toy.ONE.name], "newest")[0].plan
 
     def load_either(folder, settings, *, progress):
         predictor = load(first[toy.ONE.name], settings, progress=progress)
@@ -216,13 +221,14 @@ def configure_two(
         return predictor
 
     def load_either_spec(folder, checkpoint):
-        spec = load_spec(first[toy.ONE.name], checkpoint)
-        if folder != second[toy.ONE.name]:
-            return spec
-        return dataclasses.replace(spec, plan=Plan((change(spec.plan.domains[0]),)))
+        spec, state = load_spec(first[toy.ONE.name], checkpoint)
+        if folder == second[toy.ONE.name]:
+            plan = Plan((change(spec.plan.domains[0]),))
+            spec = dataclasses.replace(spec, plan=plan)
+        return spec, state
 
     monkeypatch.setattr(module, "models_by_domain", folders.get)
-    monkeypatch.setattr(module, "load_spec", load_either_spec)
+    monkeypatch.setattr(module, "load_spec_and_state", load_either_spec)
     monkeypatch.setattr(module.keras, "load_predictor", load_either)
     return configure(
         tmp_path,
@@ -275,6 +281,30 @@ def test_an_ensemble_is_scored(models, tmp_path, monkeypatch, caplog):
     assert summary["training_cases"] == ["Task91_One/one_5"]
     (warning,) = caplog.messages
     assert warning.startswith(f"{', '.join(config.model_dir)}: 1 case of the split")
+
+
+def test_cases_that_the_model_was_initialized_with(
+    models, tmp_path, monkeypatch, caplog
+):
+    load = module.load_spec_and_state
+    seen = (
+        SeenCases(toy.ONE.name, toy.ONE.test, True),
+        SeenCases(toy.TWO.name, (), False),
+    )
+    state = RunState(initial_cases=seen)
+    monkeypatch.setattr(
+        module, "load_spec_and_state", lambda *given: (load(*given)[0], state)
+    )
+    config = configure(tmp_path)
+    evaluate_model(config)
+    path = tmp_path / "model" / "test" / "summary.json"
+    summary = json.loads(path.read_text())
+    assert summary["training_cases"] == ["Task91_One/one_5"]
+    assert summary["domains_with_unlisted_cases"] == [toy.TWO.name]
+    first, second = caplog.messages
+    model_dir = config.model_dir[0]
+    assert first.startswith(f"{model_dir}: 1 case of the split test had the name")
+    assert second.startswith(f"{model_dir}: the model does not name all cases of Task")
 
 
 def test_models_that_differ_are_an_error_before_they_are_loaded(

@@ -6,11 +6,13 @@ import toy
 
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.listed_cases import (
-    ModelDomain,
+    domains_of_model,
     list_cases,
+    list_incomplete,
     list_training_cases,
 )
 from u2net_tf.models.case_names import without_case_names
+from u2net_tf.models.run_state import RunState, SeenCases
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.labels import Label, Region
@@ -20,10 +22,12 @@ from u2net_tf.plan.preprocessing import IntensityStatistics, Preprocessing
 SPEC = ModelSpec(plan=toy.PLAN, pools=(1, 1, 1))
 WITHOUT_NAMES = without_case_names(SPEC)
 MODEL = pathlib.Path("model")
+RANDOM_WEIGHTS = RunState()
 
 
-def serve(spec, *names):
-    return [ModelDomain(MODEL, spec, name) for name in names or spec.plan.names]
+def serve(spec, *names, state=RANDOM_WEIGHTS):
+    found = domains_of_model(MODEL, spec, state)
+    return [found[name] for name in names or spec.plan.names]
 
 
 @pytest.fixture
@@ -84,6 +88,29 @@ def test_training_cases_in_another_split_are_listed():
         # A model without names cannot tell.
         without = without_case_names(spec)
         assert list_training_cases(serve(without), [listed], split) == ()
+
+
+def test_cases_of_initial_weights_are_training_cases():
+    spec = ModelSpec(plan=Plan((toy.ONE, toy.TWO)), pools=(1, 1, 1))
+    seen = (
+        SeenCases(toy.ONE.name, (*toy.ONE.test, "other"), True),
+        SeenCases("Task93_Three", toy.TWO.test, False),
+    )
+    served = serve(spec, state=RunState(initial_cases=seen))
+    domains = [toy.ONE, toy.TWO]
+    expected = tuple(f"{toy.ONE.name}/{case}" for case in toy.ONE.test)
+    assert list_training_cases(served, domains, "test") == expected
+    assert list_training_cases(served, domains, "train") == ()
+    assert list_incomplete(served, "test") == ()
+
+
+def test_models_without_all_case_names_are_listed():
+    spec = without_case_names(SPEC, [toy.TWO.name])
+    assert list_incomplete(serve(spec), "test") == (toy.TWO.name,)
+    assert list_incomplete(serve(spec), "train") == ()
+    state = RunState(initial_cases=(SeenCases(toy.ONE.name, ("one_0",), False),))
+    served = serve(SPEC, state=state)
+    assert list_incomplete(served, "validation") == (toy.ONE.name,)
 
 
 def test_other_settings_are_those_of_the_model(write_plan):

@@ -22,6 +22,7 @@ from u2net_tf.config.packing import PackConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation.tables import (
     CaseScore,
+    ClassScore,
     Summary,
     mean_dice,
     summarize,
@@ -365,6 +366,57 @@ class TestSettings:
         assert "step-9 on the test cases; 1 case could not be scored" in file.page
         assert "| organ   | 60.0     | 10.0   | 2       | 0        |" in file.page
         assert b"secret" not in file.path.read_bytes()
+
+    def test_dice_of_regions(self, trained_dir, tmp_path):
+        row = ClassScore(TWO.name, "a|b", 0.625, 0.25, 3, 1)
+        classes = {f"{TWO.name}/a|b": ("core", "rim"), f"{ONE.name}/a|b": ("organ",)}
+        for name, recorded, cell in (
+            ("new", classes, "core, rim"),
+            ("old", None, "not recorded"),
+        ):
+            folder = self.write_summary(
+                tmp_path / name, [ONE, TWO], regions=(row,), region_classes=recorded
+            )
+            file = self.pack(
+                trained_dir, tmp_path, evaluation=(folder,), overwrite=True
+            )
+            first, second = (
+                about.evaluation for about in file.description.card.domains
+            )
+            assert first.regions == ()
+            (found,) = second.regions
+            assert vars(found) == {
+                "label": "a|b",
+                "mean": 0.625,
+                "standard_deviation": 0.25,
+                "num_cases": 3,
+                "num_absent": 1,
+                "classes": None if recorded is None else ("core", "rim"),
+            }
+            (line,) = [line for line in file.page.splitlines() if "a\\|b" in line]
+            cells = ["a\\|b", cell, "62.5", "25.0", "3", "1"]
+            assert line.replace("\\|", "/").count("|") == 1 + len(cells)
+            assert line.split() == ["|", *" | ".join(cells).split(), "|"]
+
+    def test_invalid_dice_of_a_region(self, trained_dir, tmp_path):
+        row = ClassScore(ONE.name, "all", 1.5, 0.0, 1, 0)
+        folder = self.write_summary(tmp_path / "a", regions=(row,))
+        words = "mean of all: expected a Dice from 0 to 1. Received: 1.5"
+        with pytest.raises(InputError, match=words):
+            self.pack(trained_dir, tmp_path, evaluation=(folder,))
+
+    @pytest.mark.parametrize(
+        ("unlisted", "expected"), [(None, None), ((), True), ((ONE.name,), False)]
+    )
+    def test_unknown_training_cases(self, trained_dir, tmp_path, unlisted, expected):
+        folder = self.write_summary(
+            tmp_path / "a", domains_with_unlisted_cases=unlisted
+        )
+        file = self.pack(trained_dir, tmp_path, evaluation=(folder,))
+        about = file.description.card.domains[0].evaluation
+        assert about.lists_training_cases is expected
+        words = "so whether some of the test cases are among them is unknown."
+        assert (words in file.page) == (expected is False)
 
     def test_dice_of_other_weights(self, trained_dir, tmp_path):
         """The checkpoint of the scores has the same name, in another folder."""

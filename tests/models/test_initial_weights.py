@@ -9,8 +9,10 @@ import toy
 from u2net_tf.errors import InputError
 from u2net_tf.models.build import build_network
 from u2net_tf.models.case_names import without_case_names
+from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.initial_weights import copy_initial_weights, source_of_weights
 from u2net_tf.models.loading import save_model
+from u2net_tf.models.run_state import RunState, SeenCases
 from u2net_tf.plan.domains import Plan
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
@@ -127,9 +129,33 @@ def test_without_case_names_these_are_unknown(tmp_path, caplog):
     spec, network = toy.make_model()
     save_model(tmp_path / "a", without_case_names(spec, [toy.TWO.name]), network)
     caplog.set_level("WARNING", logger="absl")
-    copy_initial_weights(tmp_path / "a", spec, network)
+    seen = copy_initial_weights(tmp_path / "a", spec, network)
     (message,) = caplog.messages
-    assert "contains no case names of Task92_Two, so whether" in message
+    assert "step-0 does not name all cases of Task92_Two that it was trai" in message
+    assert seen == (
+        SeenCases(toy.ONE.name, toy.ONE.train, True),
+        SeenCases(toy.TWO.name, (), False),
+    )
+
+
+def test_cases_of_earlier_models_are_seen(tmp_path, caplog):
+    spec, network = toy.make_model((toy.ONE,))
+    earlier = (
+        SeenCases(toy.ONE.name, ("one_5",), True),
+        SeenCases(toy.TWO.name, toy.TWO.test, True),
+    )
+    saver = Checkpoints(tmp_path / "a", spec, network, {}, keep=1)
+    saver.save(RunState(initial_cases=earlier))
+    caplog.set_level("WARNING", logger="absl")
+    seen = copy_initial_weights(tmp_path / "a", *toy.make_model())
+    assert seen == (
+        SeenCases(toy.ONE.name, ("one_5", *toy.ONE.train), True),
+        earlier[1],
+    )
+    # The model has no domain Task92_Two any more.
+    for message, domain in zip(caplog.messages, (toy.ONE, toy.TWO), strict=True):
+        assert f"trained on {len(domain.test)} case" in message
+        assert message.endswith(f"unseen cases: {', '.join(domain.test)}")
 
 
 def test_the_domains_are_logged(source, caplog):

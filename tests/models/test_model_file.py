@@ -476,7 +476,7 @@ class TestDescription:
             fields["format"] = 99
 
         found = self.refused(tmp_path, edit)
-        assert found.startswith("format: expected an integer from 1 to 1")
+        assert found.startswith("format: expected an integer from 1 to 2")
 
     @pytest.mark.parametrize(
         ("place", "value", "words"),
@@ -655,7 +655,8 @@ class TestFormat1:
         )
         assert found.plan == without_case_names(SPEC).plan
         assert found.labels == read_labels(MEMBERS)
-        assert found.description.card == make_card()
+        # These files contain neither scores of regions nor what the model had seen.
+        assert found.description.card == make_card(lists_training_cases=None)
         assert found.description.precision == "float32"
 
     def test_results_are_unchanged(self):

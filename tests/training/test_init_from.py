@@ -8,7 +8,8 @@ import pytest
 import toy
 
 from u2net_tf.errors import InputError
-from u2net_tf.models.loading import load_network, save_model
+from u2net_tf.models.loading import load_network, load_spec_and_state, save_model
+from u2net_tf.models.run_state import SeenCases
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.training import runs
@@ -44,6 +45,24 @@ def test_weights_are_those_of_the_model(train, source, tmp_path):
     train(tmp_path / "b", **STILL)
     trunk = weights_of(tmp_path / "b")["trunk"] - weights_of(source)["trunk"]
     assert np.abs(trunk).max() > 0.1
+
+
+def test_the_cases_of_the_model_are_recorded(train, source, tmp_path):
+    train(tmp_path / "a", **STILL)
+    _, state = load_spec_and_state(tmp_path / "a")
+    assert state.initial_cases == ()
+    seen = tuple(
+        SeenCases(domain.name, domain.train, True) for domain in toy.PLAN.domains
+    )
+    options = {"init_from": str(source), **STILL}
+    train(tmp_path / "b", **options)
+    # Also by a resumed run.
+    for epochs in (1, 2):
+        train(tmp_path / "b", **options, max_epochs=epochs)
+        spec, state = load_spec_and_state(tmp_path / "b")
+        assert state.initial_cases == seen
+        assert state.step == epochs
+    assert all(any(domain.train) for domain in spec.plan.domains)
 
 
 def test_optimizers_start_anew(train, source, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from u2net_tf.config.base import Config
-from u2net_tf.migrations import OLD_FLAGS
+from u2net_tf.old_flags import OLD_FLAGS
 
 
 def flag_name(name: str) -> str:

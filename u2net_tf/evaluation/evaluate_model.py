@@ -7,6 +7,7 @@ import gc
 import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from absl import logging
 
@@ -17,11 +18,14 @@ from u2net_tf.evaluation import listed_cases, scoring, tables
 from u2net_tf.inference import ensemble, outputs
 from u2net_tf.inference.backends import keras
 from u2net_tf.models.checkpoint_paths import checkpoint_hash
-from u2net_tf.models.loading import load_spec, models_by_domain
+from u2net_tf.models.loading import load_spec_and_state, models_by_domain
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import msd
 from u2net_tf.wording import first_few, quantity
+
+# A domain to score, and the folders of its models.
+_Choice: TypeAlias = tuple[tuple[pathlib.Path, ...], Domain]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +74,7 @@ def evaluate_model(
 def _evaluate(
     config: EvaluateConfig, output_dir: pathlib.Path, progress: Progress
 ) -> Evaluation:
-    chosen, training_cases = _choose(config)
+    chosen, seen = _choose(config)
     domains = [domain for _, domain in chosen]
     cases, skipped = _find_cases(config, domains)
     outputs.require_writable([output_dir / "dice.csv", output_dir / "summary.json"])
@@ -94,9 +98,29 @@ def _evaluate(
             received="none",
             hint=f"The first problem is: {next(iter(skipped.values()))}",
         )
+    summary = _summarize(config, chosen, seen, scored, skipped)
+    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scored.scores))
+    files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))
+    return Evaluation(
+        list(summary.classes),
+        list(summary.regions),
+        len(scored.scores),
+        summary.checkpoint,
+        output_dir,
+        skipped,
+    )
+
+
+def _summarize(
+    config: EvaluateConfig,
+    chosen: Sequence[_Choice],
+    seen: _Seen,
+    scored: _Scored,
+    skipped: Mapping[str, InputError],
+) -> tables.Summary:
+    domains = [domain for _, domain in chosen]
     rows = tables.summarize(scored.scores, domains)
-    regions = tables.summarize_regions(scored.scores, domains)
-    summary = tables.Summary(
+    return tables.Summary(
         split=config.split,
         checkpoint=", ".join(scored.checkpoints.values()),
         mean_dice=tables.mean_dice(rows),
@@ -109,15 +133,28 @@ def _evaluate(
             domain.name: " + ".join(scored.hashes[folder] for folder in folders)
             for folders, domain in chosen
         },
-        training_cases=training_cases,
+        training_cases=seen.cases,
         surface_tolerance_mm=config.surface_tolerance_mm,
-        regions=tuple(regions),
+        regions=tuple(tables.summarize_regions(scored.scores, domains)),
+        region_classes={
+            f"{domain.name}/{region.name}": region.classes
+            for domain in domains
+            for region in domain.regions
+        },
+        domains_with_unlisted_cases=seen.incomplete,
     )
-    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scored.scores))
-    files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))
-    return Evaluation(
-        rows, regions, len(scored.scores), summary.checkpoint, output_dir, skipped
-    )
+
+
+class _Seen(NamedTuple):
+    """Cases to score that the models were trained on.
+
+    Attributes:
+      cases: see `tables.Summary.training_cases`.
+      incomplete: see `tables.Summary.domains_with_unlisted_cases`.
+    """
+
+    cases: tuple[str, ...]
+    incomplete: tuple[str, ...]
 
 
 @dataclasses.dataclass
@@ -200,53 +237,72 @@ def _of_domain(domain: Domain, bad: dict[str, InputError]) -> dict[str, InputErr
     return {f"{domain.name}/{name}": error for name, error in bad.items()}
 
 
-def _choose(
-    config: EvaluateConfig,
-) -> tuple[list[tuple[tuple[pathlib.Path, ...], Domain]], tuple[str, ...]]:
+def _choose(config: EvaluateConfig) -> tuple[list[_Choice], _Seen]:
     """Returns the domains to score, in order, with the folders of their models.
 
-    Also returns the cases that the models list for training.
+    Also returns which of their cases the models were trained on.
     """
     found = [models_by_domain(model_dir) for model_dir in config.model_dir]
     names = ensemble.common_domains("`model_dir`", [list(each) for each in found])
-    specs = {
-        folder: load_spec(folder, config.windows.checkpoint)
+    of_folder = {
+        folder: listed_cases.domains_of_model(
+            folder, *load_spec_and_state(folder, config.windows.checkpoint)
+        )
         for folders in found
         for folder in set(folders.values())
     }
     members = [
-        {
-            name: listed_cases.ModelDomain(folders[name], specs[folders[name]], name)
-            for name in names
-        }
-        for folders in found
+        {name: of_folder[folders[name]][name] for name in names} for folders in found
     ]
     joint = Plan(tuple(one.domain for one in members[0].values()))
     selected = joint.select(config.domains).names
     chosen = [[of_model[name] for name in selected] for of_model in members]
-    for folder in dict.fromkeys(one.folder for ones in chosen for one in ones):
-        keras.require_settings(specs[folder], config.windows, folder)
+    specs = {one.folder: one.spec for ones in chosen for one in ones}
+    for folder, spec in specs.items():
+        keras.require_settings(spec, config.windows, folder)
     for ones in zip(*chosen, strict=True):
         ensemble.require_same_domain(
             [one.folder for one in ones], [one.domain for one in ones]
         )
     domains = listed_cases.list_cases(chosen[0], config.plan, config.fold)
-    training_cases = tuple(
-        dict.fromkeys(
-            name
-            for ones in chosen
-            for name in listed_cases.list_training_cases(ones, domains, config.split)
-        )
-    )
-    if training_cases:
-        logging.warning(
-            "%s: %s of the split %s had the names of training cases of the model: %s",
-            config.plan or ", ".join(config.model_dir),
-            quantity(len(training_cases), "case"),
-            config.split,
-            first_few(training_cases),
-        )
     folders_of = [
         tuple(one.folder for one in ones) for ones in zip(*chosen, strict=True)
     ]
-    return list(zip(folders_of, domains, strict=True)), training_cases
+    seen = _list_seen(config, chosen, domains)
+    return list(zip(folders_of, domains, strict=True)), seen
+
+
+def _list_seen(
+    config: EvaluateConfig,
+    chosen: Sequence[Sequence[listed_cases.ModelDomain]],
+    domains: Sequence[Domain],
+) -> _Seen:
+    """Returns which cases to score the models were trained on; warns of them."""
+    cases, incomplete = (
+        tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
+        for names in (
+            [
+                listed_cases.list_training_cases(ones, domains, config.split)
+                for ones in chosen
+            ],
+            [listed_cases.list_incomplete(ones, config.split) for ones in chosen],
+        )
+    )
+    where = config.plan or ", ".join(config.model_dir)
+    if cases:
+        logging.warning(
+            "%s: %s of the split %s had the names of training cases of the model: %s",
+            where,
+            quantity(len(cases), "case"),
+            config.split,
+            first_few(cases),
+        )
+    if incomplete:
+        logging.warning(
+            "%s: the model does not name all cases of %s that it was trained on, so "
+            "whether cases of the split %s are among them is unknown",
+            where,
+            first_few(incomplete),
+            config.split,
+        )
+    return _Seen(cases, incomplete)

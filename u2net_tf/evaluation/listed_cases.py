@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from u2net_tf.errors import InputError
+from u2net_tf.models.run_state import RunState, SeenCases
+from u2net_tf.models.seen_cases import seen_cases
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain, Split
 from u2net_tf.plan.labels import Label
@@ -27,17 +29,36 @@ class ModelDomain(NamedTuple):
     Attributes:
       folder: the folder of the model.
       spec: specification of the model.
-      name: name of the domain.
+      seen: the cases of the domain that the model was trained on.
     """
 
     folder: pathlib.Path
     spec: ModelSpec
-    name: str
+    seen: SeenCases
+
+    @property
+    def name(self) -> str:
+        """Name of the domain."""
+        return self.seen.domain
 
     @property
     def domain(self) -> Domain:
         """The domain, with the cases that the model lists."""
         return self.spec.plan.domain(self.name)
+
+
+def domains_of_model(
+    folder: pathlib.Path, spec: ModelSpec, state: RunState
+) -> dict[str, ModelDomain]:
+    """Returns name -> domain, for all domains of a model.
+
+    Args:
+      folder: the folder of the model.
+      spec: specification of the model.
+      state: state of its run.
+    """
+    seen = seen_cases(spec, state)
+    return {name: ModelDomain(folder, spec, seen[name]) for name in spec.plan.names}
 
 
 def list_cases(
@@ -70,13 +91,12 @@ def list_cases(
         listed = {domain.name: domain.with_fold(fold) for domain in domains}
     found = []
     missing = []
-    for folder, spec, name in chosen:
-        index = spec.plan.index(name)
-        domain = spec.plan.domains[index]
-        if name in listed:
-            domain = _with_cases_of(domain, listed[name], folder, plan)
-        elif not spec.has_case_names(index):
-            missing.append(name)
+    for one in chosen:
+        domain = one.domain
+        if one.name in listed:
+            domain = _with_cases_of(domain, listed[one.name], one.folder, plan)
+        elif not one.spec.has_case_names(one.spec.plan.index(one.name)):
+            missing.append(one.name)
         found.append(domain)
     if missing:
         others = [one.name for one in chosen if one.name not in missing]
@@ -93,7 +113,7 @@ def list_cases(
 def list_training_cases(
     chosen: Sequence[ModelDomain], domains: Sequence[Domain], split: Split
 ) -> tuple[str, ...]:
-    """Returns the cases to score that the models list for training, by their names.
+    """Returns the cases to score that the models were trained on, by their names.
 
     Args:
       chosen: the domains to score.
@@ -109,8 +129,23 @@ def list_training_cases(
         f"{domain.name}/{case}"
         for one, domain in zip(chosen, domains, strict=True)
         for case in domain.cases(split)
-        if case in one.domain.train
+        if case in one.seen.cases
     )
+
+
+def list_incomplete(chosen: Sequence[ModelDomain], split: Split) -> tuple[str, ...]:
+    """Returns the domains whose models do not list all cases they were trained on.
+
+    Args:
+      chosen: the domains to score.
+      split: the split to score.
+
+    Returns:
+      Their names; none for the split train.
+    """
+    if split == "train":
+        return ()
+    return tuple(one.name for one in chosen if not one.seen.complete)
 
 
 def _with_cases_of(

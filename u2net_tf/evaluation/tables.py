@@ -95,11 +95,17 @@ class Summary:
       checkpoint_hashes: domain -> `checkpoint_paths.checkpoint_hash` of the checkpoint
         that predicted, or those of several models that are averaged, joined by " + ";
         None if an older version did not record it.
-      training_cases: "domain/case" of cases that the model lists for training, if the
-        split of a plan is another; None if an older version did not record them.
+      training_cases: "domain/case" of cases of another split that the model, or a model
+        that it was initialized with, was trained on; None if an older version did not
+        record them.
       surface_tolerance_mm: tolerance of the surface Dice; None if surfaces were not
         compared.
       regions: scores of the regions of all domains.
+      region_classes: "domain/region" -> names of the region's classes; None if an older
+        version did not record them.
+      domains_with_unlisted_cases: domains whose models do not list all cases that they
+        were trained on, so that `training_cases` may lack some; None if an older
+        version did not record them.
     """
 
     split: Split
@@ -114,6 +120,8 @@ class Summary:
     training_cases: tuple[str, ...] | None = None
     surface_tolerance_mm: float | None = None
     regions: tuple[ClassScore, ...] = ()
+    region_classes: dict[Text, tuple[Text, ...]] | None = None
+    domains_with_unlisted_cases: tuple[Text, ...] | None = None
 
 
 SUMMARY = FileFormat(
@@ -130,6 +138,7 @@ SUMMARY = FileFormat(
         migrations.summary_with_hashes,
         migrations.summary_with_surfaces,
         migrations.summary_with_regions,
+        migrations.summary_with_unlisted_cases,
     ),
 )
 

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from tabulate import tabulate
 
 from u2net_tf.models.exported import ExportedDomain
-from u2net_tf.models.model_card import Card, DomainCard, Training, percent
+from u2net_tf.models.model_card import (
+    Card,
+    ClassDice,
+    DomainCard,
+    RegionDice,
+    Training,
+    percent,
+)
 from u2net_tf.models.model_file_format import Member, PackedDomain
 from u2net_tf.plan.domains import Domain
 from u2net_tf.wording import quantity
@@ -131,22 +138,34 @@ def _dice(about: DomainCard) -> str:
     found = about.evaluation
     if found is None:
         return _NOT_GIVEN
-    rows = [
-        (
-            _cell(row.label),
-            percent(row.mean),
-            percent(row.standard_deviation),
-            row.num_cases,
-            row.num_absent,
-        )
-        for row in found.classes
-    ]
-    table = _table(["class", "Dice %", "± sd", "cases", "absent"], rows)
     skipped = quantity(found.num_skipped, "case")
-    return (
-        f"{found.checkpoint} on the {found.split} cases; {skipped} could not be "
-        f"scored.\n\n{table}"
-    )
+    parts = [
+        f"{found.checkpoint} on the {found.split} cases; {skipped} could not be scored."
+    ]
+    if found.lists_training_cases is False:
+        parts.append(
+            "The model did not name all cases that it was trained on, so whether some "
+            f"of the {found.split} cases are among them is unknown."
+        )
+    columns = ["Dice %", "± sd", "cases", "absent"]
+    rows = [(_cell(row.label), *_score(row)) for row in found.classes]
+    parts.append(_table(["class", *columns], rows))
+    if found.regions:
+        rows = [
+            (_cell(row.label), _cell(_classes(row)), *_score(row))
+            for row in found.regions
+        ]
+        parts.append(_table(["region", "classes", *columns], rows))
+    return "\n\n".join(parts)
+
+
+def _score(row: ClassDice) -> tuple[object, ...]:
+    deviation = percent(row.standard_deviation)
+    return percent(row.mean), deviation, row.num_cases, row.num_absent
+
+
+def _classes(row: RegionDice) -> str:
+    return "not recorded" if row.classes is None else ", ".join(row.classes)
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

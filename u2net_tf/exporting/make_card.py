@@ -7,10 +7,11 @@ import math
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from u2net_tf.config.packing import PackConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.tables import SUMMARY, Summary
+from u2net_tf.evaluation.tables import SUMMARY, ClassScore, Summary
 from u2net_tf.exporting.saved_model import Source
 from u2net_tf.models.checkpoint_paths import checkpoint_hash, checkpoint_name
 from u2net_tf.models.describe_model import describe_models
@@ -20,6 +21,7 @@ from u2net_tf.models.model_card import (
     ClassDice,
     DomainCard,
     Evaluation,
+    RegionDice,
     Training,
     load_texts,
 )
@@ -145,28 +147,34 @@ def _evaluation(summary: Summary, source: Source, path: pathlib.Path) -> Evaluat
             expected=f"{', '.join(expected)} of {domain.name}",
             received=[row.label for row in rows],
         )
-    for row in rows:
-        if not (math.isnan(row.mean) or 0 <= row.mean <= 1):
-            raise InputError(
-                f"{path}: mean of {row.label}",
-                expected="a Dice from 0 to 1",
-                received=row.mean,
-            )
+    regions = [row for row in summary.regions if row.domain == domain.name]
+    classes_of = summary.region_classes or {}
+    unlisted = summary.domains_with_unlisted_cases
     return Evaluation(
         split=summary.split,
         checkpoint=checkpoint,
         num_skipped=sum(case.startswith(f"{domain.name}/") for case in summary.skipped),
-        classes=tuple(
-            ClassDice(
-                label=row.label,
-                mean=row.mean,
-                standard_deviation=row.standard_deviation,
-                num_cases=row.num_cases,
-                num_absent=row.num_absent,
+        classes=tuple(ClassDice(**_dice(row, path)) for row in rows),
+        regions=tuple(
+            RegionDice(
+                **_dice(row, path), classes=classes_of.get(f"{row.domain}/{row.label}")
             )
-            for row in rows
+            for row in regions
         ),
+        lists_training_cases=None if unlisted is None else domain.name not in unlisted,
     )
+
+
+def _dice(row: ClassScore, path: pathlib.Path) -> dict[str, Any]:
+    """Returns the fields of `ClassDice`."""
+    if not (math.isnan(row.mean) or 0 <= row.mean <= 1):
+        raise InputError(
+            f"{path}: mean of {row.label}",
+            expected="a Dice from 0 to 1",
+            received=row.mean,
+        )
+    fields = dataclasses.fields(ClassDice)
+    return {field.name: getattr(row, field.name) for field in fields}
 
 
 def _require_checkpoint(
@@ -202,7 +210,8 @@ def _require_unseen_cases(summary: Summary, name: str, path: pathlib.Path) -> No
             f"{path}: training_cases",
             expected=f"no training cases in the split {summary.split}",
             received=first_few(trained),
-            hint="Evaluate with the plan and the fold of the training",
+            hint="Evaluate with the plan and the fold of the training, and a model "
+            "trained with `init_from` without training cases of the initial model",
         )
 
 

@@ -90,6 +90,9 @@ def _training_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
         yield "adapted from", model.settings["from"]
     if model.settings.get("init_from"):
         yield "initialized from", model.settings["init_from"]
+    weight = model.settings.get("region_loss_weight", "0")
+    if weight not in ("0", "0.0"):
+        yield "region loss", f"weight {weight}"
     yield "best", _best(run.best)
     if run.fold is not None:
         yield "fold", str(run.fold)

@@ -11,7 +11,14 @@ from absl import logging
 from u2net_tf.errors import InputError
 from u2net_tf.models.checkpoint_paths import has_model
 from u2net_tf.models.composition import set_to_mean_of_domains
-from u2net_tf.models.loading import load_network, load_spec, models_by_domain
+from u2net_tf.models.loading import (
+    load_network,
+    load_spec,
+    load_spec_and_state,
+    models_by_domain,
+)
+from u2net_tf.models.run_state import SeenCases
+from u2net_tf.models.seen_cases import seen_cases
 from u2net_tf.models.spec import ModelSpec, differing_setting
 from u2net_tf.models.variables import copy_variables
 from u2net_tf.networks.domain_model import DomainModel
@@ -21,7 +28,7 @@ from u2net_tf.wording import first_few, quantity
 
 def copy_initial_weights(
     model_dir: str | os.PathLike, spec: ModelSpec, network: DomainModel
-) -> None:
+) -> tuple[SeenCases, ...]:
     """Copies the weights of a model into a network of the same architecture.
 
     The shared variables are copied, and those of every domain of the same name. In a
@@ -33,6 +40,9 @@ def copy_initial_weights(
       model_dir: folder of the model, whose newest intact checkpoint is read.
       spec: specification of the network.
       network: the network, whose variables are changed.
+
+    Returns:
+      The cases that the model was trained on.
 
     Raises:
       InputError: if the folder has no model, its architecture is another, or a domain
@@ -60,8 +70,11 @@ def copy_initial_weights(
         if others
         else "",
     )
-    for name in copied:
-        _warn_of_seen_cases(source_spec, spec, name, checkpoint)
+    seen = seen_cases(*load_spec_and_state(model_dir))
+    for domain in spec.plan.domains:
+        if domain.name in seen:
+            _warn_of_seen_cases(seen[domain.name], domain, checkpoint)
+    return tuple(seen.values())
 
 
 def require_initial_weights(model_dir: str | os.PathLike, spec: ModelSpec) -> None:
@@ -151,25 +164,21 @@ def _require_same_task(
             )
 
 
-def _warn_of_seen_cases(
-    source: ModelSpec, spec: ModelSpec, name: str, checkpoint: str
-) -> None:
+def _warn_of_seen_cases(seen: SeenCases, domain: Domain, checkpoint: str) -> None:
     """Warns of cases for scoring that the model was trained on."""
-    own, other = spec.plan.domain(name), source.plan.domain(name)
-    if not source.has_case_names(source.plan.index(name)):
+    if not seen.complete:
         logging.warning(
-            "%s contains no case names of %s, so whether it was trained on validation "
-            "or test cases of the plan is unknown",
+            "%s does not name all cases of %s that it was trained on, so whether "
+            "validation or test cases of the plan are among them is unknown",
             checkpoint,
-            name,
+            domain.name,
         )
-        return
-    if seen := sorted({*own.validation, *own.test} & set(other.train)):
+    if held_out := sorted({*domain.validation, *domain.test} & set(seen.cases)):
         logging.warning(
             "%s was trained on %s of %s that the plan holds out for validation or "
             "testing; their scores will not be those of unseen cases: %s",
             checkpoint,
-            quantity(len(seen), "case"),
-            name,
-            first_few(seen),
+            quantity(len(held_out), "case"),
+            domain.name,
+            first_few(held_out),
         )

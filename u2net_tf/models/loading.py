@@ -93,6 +93,26 @@ def load_spec(model_dir: str | os.PathLike, checkpoint: str = NEWEST) -> ModelSp
     )
 
 
+def load_spec_and_state(
+    model_dir: str | os.PathLike, checkpoint: str = NEWEST
+) -> tuple[ModelSpec, RunState]:
+    """Returns the specification of a model and the state of its run.
+
+    Args:
+      model_dir: see `load_spec`.
+      checkpoint: see `load_spec`.
+
+    Raises:
+      InputError: see `load_spec`.
+    """
+
+    def read(path: str) -> tuple[ModelSpec, RunState]:
+        reader = CheckpointReader(path)
+        return reader.spec(), reader.state()
+
+    return _read_checkpoint(model_dir, checkpoint, read, quietly=True)
+
+
 def _read_checkpoint(
     model_dir: str | os.PathLike,
     checkpoint: str,

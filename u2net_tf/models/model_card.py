@@ -73,14 +73,14 @@ class Training:
 
 @schema.model
 class ClassDice:
-    """Dice of one class over the cases of a split.
+    """Dice of one class or region over the cases of a split.
 
     Attributes:
-      label: name of the class.
+      label: its name.
       mean: mean Dice, 0 to 1; NaN if it is defined for no case.
       standard_deviation: standard deviation over the same cases.
       num_cases: number of cases for which Dice is defined.
-      num_absent: number of cases in which neither mask contains the class.
+      num_absent: number of cases in which neither mask contains it.
     """
 
     label: Text
@@ -88,6 +88,17 @@ class ClassDice:
     standard_deviation: _Dice
     num_cases: Count
     num_absent: Count
+
+
+@schema.model
+class RegionDice(ClassDice):
+    """Dice of one region.
+
+    Attributes:
+      classes: names of its classes; None if they are not recorded.
+    """
+
+    classes: tuple[Text, ...] | None
 
 
 @schema.model
@@ -99,12 +110,17 @@ class Evaluation:
       checkpoint: name of the checkpoint that predicted the label maps.
       num_skipped: number of cases of the split that could not be scored.
       classes: scores of all foreground classes.
+      regions: scores of the regions; empty if an older version packed the model.
+      lists_training_cases: whether the model listed all cases that it was trained on,
+        none of which may be in another split; None if an older version evaluated it.
     """
 
     split: Split
     checkpoint: Text
     num_skipped: Count
     classes: Annotated[tuple[ClassDice, ...], Field(min_length=1)]
+    regions: tuple[RegionDice, ...]
+    lists_training_cases: bool | None
 
 
 @schema.model

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from u2net_tf import schema
+from u2net_tf import migrations, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.models.model_card import Card
@@ -125,7 +125,7 @@ MODEL_FILE = FileFormat(
     made_by="python -m u2net_tf.pack",
     kind=Description,
     oldest=1,
-    upgrades=(),
+    upgrades=(migrations.model_file_with_regions,),
 )
 
 

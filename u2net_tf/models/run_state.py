@@ -12,7 +12,7 @@ from u2net_tf import migrations, schema
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.models.best import Best
-from u2net_tf.schema import Count, Size, Step
+from u2net_tf.schema import Count, Size, Step, Text
 from u2net_tf.source_commit import source_commit
 
 # Column of `training.csv` -> number; NaN for a mean over nothing.
@@ -67,6 +67,21 @@ class PartialEpoch:
 
 
 @schema.model
+class SeenCases:
+    """Cases of a domain that weights were trained on.
+
+    Attributes:
+      domain: name of the domain.
+      cases: names of the cases.
+      complete: whether these are all; False if a model did not contain case names.
+    """
+
+    domain: Text
+    cases: tuple[Text, ...]
+    complete: bool
+
+
+@schema.model
 class RunState:
     """State of a run after a step.
 
@@ -80,6 +95,8 @@ class RunState:
       best: the best checkpoint so far; None if there is none.
       records: hash of the training records and of their shards; None if unknown.
       num_replicas: number of devices that shared each batch; None if unknown.
+      initial_cases: the cases that the initial weights had been trained on; empty for
+        random weights.
     """
 
     step: Step = 0
@@ -90,8 +107,11 @@ class RunState:
     best: Best | None = None
     records: str | None = None
     num_replicas: Size | None = None
+    initial_cases: tuple[SeenCases, ...] = ()
 
     def __post_init__(self) -> None:
+        names = [seen.domain for seen in self.initial_cases]
+        schema.require_distinct("initial_cases", names, "each domain once")
         if self.logs is not None:
             step = self.logs.get("step")
             if not isinstance(step, int) or step > schema.MAX_STEP:
@@ -114,6 +134,7 @@ STATE = FileFormat(
         migrations.run_state,
         migrations.run_state_between_epochs,
         migrations.run_state_without_replicas,
+        migrations.run_state_with_initial_cases,
     ),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from u2net_tf.networks.domain_model import DomainModel
 
@@ -39,6 +40,15 @@ def copy_variables(
     """Assigns the values of variables to others of the same shapes."""
     for source, target in zip(sources, targets, strict=True):
         target.assign(source.numpy())
+
+
+def first_not_finite(variables: Sequence[keras.Variable]) -> str | None:
+    """Returns the layer of the first variable with NaN or infinity; None if none."""
+    for variable in variables:
+        if not np.isfinite(variable.numpy()).all():
+            # Without Keras' name of the network.
+            return variable.path.partition("/")[2] or variable.path
+    return None
 
 
 def identical(

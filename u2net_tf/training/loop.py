@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -16,8 +15,9 @@ from u2net_tf.config.training import RunningConfig
 from u2net_tf.errors import StoppedEarlyError, StoppedError
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.models import best
-from u2net_tf.models.run_state import Logs, RunState
+from u2net_tf.models.run_state import Logs, RunState, SeenCases
 from u2net_tf.models.spec import ModelSpec
+from u2net_tf.models.variables import first_not_finite
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import Manifest
 from u2net_tf.training import schedule
@@ -54,6 +54,7 @@ class Run:
       workers: the workers of the run.
       model_dir: the run's folder.
       state: state of the schedule.
+      initial_cases: see `RunState`.
       minutes: duration of this process's part of the run, set by `runs.finish`.
     """
 
@@ -96,6 +97,7 @@ class Run:
         self.minutes = 0.0
         self._batches: TrainingBatches | None = None
         self.state = schedule.initial_state(config.optimizer.learning_rate)
+        self.initial_cases: tuple[SeenCases, ...] = ()
         self._last_logs: Logs | None = None
 
     @property
@@ -134,6 +136,7 @@ class Run:
         data_dir = self._config.data.data_dir
         warn_if_changed(saved, self._records, self._num_replicas, data_dir=data_dir)
         self._last_logs = saved.logs
+        self.initial_cases = saved.initial_cases
         self._steps.resume(saved.step, saved.partial_epoch)
         if saved.schedule is not None:
             self.state = schedule.resumed(self._config.schedule, saved.schedule)
@@ -284,6 +287,7 @@ class Run:
             partial_epoch=totals.to_partial() if totals.num_steps else None,
             records=self._records,
             num_replicas=self._num_replicas,
+            initial_cases=self.initial_cases,
         )
         self._folder.save(state, candidate)
 
@@ -309,12 +313,8 @@ class Run:
 
     def _check_variables(self) -> None:
         """Checks for variables that are not finite, which the loss may not show yet."""
-        for variable in self._trainer.network.trainable_variables:
-            if not np.isfinite(variable.numpy()).all():
-                # Without Keras' name of the network.
-                layer = variable.path.partition("/")[2] or variable.path
-                raise StoppedError(
-                    f"step {self.step}: expected finite variables. Received: NaN or "
-                    f"infinity in the layer {layer}; "
-                    f"{self._folder.describe_checkpoint()}"
-                )
+        if layer := first_not_finite(self._trainer.network.trainable_variables):
+            raise StoppedError(
+                f"step {self.step}: expected finite variables. Received: NaN or "
+                f"infinity in the layer {layer}; {self._folder.describe_checkpoint()}"
+            )

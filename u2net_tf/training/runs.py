@@ -100,9 +100,8 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
         trainer, spec, manifests, config, invariants, progress=progress, stop=stop
     )
     if not run.restore() and config.init_from:
-        copy_initial_weights(
-            source_of_weights(config.init_from, plan.names), spec, model
-        )
+        source = source_of_weights(config.init_from, plan.names)
+        run.initial_cases = copy_initial_weights(source, spec, model)
     finish(run, config, started=started)
     return run
 
