@@ -19,7 +19,7 @@ from toy import ONE, PLAN, TWO
 
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.models.build import build_network
-from u2net_tf.models.loading import load_network, load_spec
+from u2net_tf.models.loading import load_network, load_spec, load_spec_and_state
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.parameter_counts import network_without_values
 from u2net_tf.plan.domains import Plan
@@ -520,7 +520,12 @@ class TestCommand:
             "resize_method": "cubic",
         }
         done = run(MODULE, **flags)
-        assert load_spec(tmp_path / "model") == spec
+        found, state = load_spec_and_state(tmp_path / "model")
+        assert found == spec
+        # What the weights were trained on is unknown.
+        names = [seen.domain for seen in state.initial_cases]
+        assert tuple(names) == spec.plan.names
+        assert not any(seen.complete for seen in state.initial_cases)
         assert f"{tmp_path / 'model' / 'checkpoints' / 'step-0'}: " in done.stdout
         for name, words in (
             ("weights", "--weights: expected a value. Received: none"),

@@ -15,7 +15,13 @@ from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
 from u2net_tf.models import composition
 from u2net_tf.models.build import build_network
-from u2net_tf.models.loading import load_network, load_spec, save_model
+from u2net_tf.models.loading import (
+    load_network,
+    load_spec,
+    load_spec_and_state,
+    save_model,
+)
+from u2net_tf.models.run_state import SeenCases
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.labels import Region
@@ -64,7 +70,7 @@ def adapt(parent_dir, model_dir, domain, data_dir, *, progress=silent, **values)
     )
 
 
-def save_parent(folder, plan, *, seed=0, **settings):
+def save_parent(folder, plan, *, seed=0, initial_cases=(), **settings):
     """Saves a model of the first domain that was never trained."""
     spec = ModelSpec(
         plan=plan.select([toy.ONE.name]),
@@ -76,7 +82,7 @@ def save_parent(folder, plan, *, seed=0, **settings):
     generator = np.random.default_rng(seed)
     for variable in network.variables:
         variable.assign(variable + 0.1 * generator.standard_normal(variable.shape))
-    save_model(folder, spec, network)
+    save_model(folder, spec, network, initial_cases=initial_cases)
     return folder
 
 
@@ -135,6 +141,20 @@ def logits_of(folder, name):
     shape = (2, 4, 8, 8, network.num_modalities[domain])
     images = tf.constant(generator.standard_normal(shape), tf.float32)
     return network(images, domain=domain).numpy()
+
+
+def test_cases_that_the_parent_was_initialized_with(tiny_data, data_dir, tmp_path):
+    """The parent has seen cases of the new domain, which it does not have any more."""
+    before = (
+        SeenCases(toy.ONE.name, ("one_9",), True),
+        SeenCases(toy.TWO.name, ("two_2",), True),
+    )
+    parent = save_parent(tmp_path / "a", tiny_data.plan, initial_cases=before)
+    for epochs in (1, 2):
+        adapt(parent, tmp_path / "b", toy.TWO.name, data_dir, max_epochs=epochs)
+        _, state = load_spec_and_state(tmp_path / "b")
+        # Names of cases of the old domain are removed.
+        assert state.initial_cases == before[1:]
 
 
 def test_can_be_stopped_like_training(parent, data_dir, tmp_path):

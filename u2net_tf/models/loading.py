@@ -29,7 +29,7 @@ from u2net_tf.models.checkpoint_reading import (
 )
 from u2net_tf.models.checkpoints import Checkpoints, network_paths
 from u2net_tf.models.pruning import prune, pruned_parts
-from u2net_tf.models.run_state import RunState
+from u2net_tf.models.run_state import RunState, SeenCases
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.wording import first_few
@@ -131,7 +131,11 @@ def _read_checkpoint(
 
 
 def save_model(
-    model_dir: str | os.PathLike, spec: ModelSpec, network: DomainModel
+    model_dir: str | os.PathLike,
+    spec: ModelSpec,
+    network: DomainModel,
+    *,
+    initial_cases: tuple[SeenCases, ...] = (),
 ) -> str:
     """Writes a composed model: a network without optimizers.
 
@@ -139,6 +143,8 @@ def save_model(
       model_dir: folder to create.
       spec: specification of the network.
       network: the network, with its weights.
+      initial_cases: cases that the weights were trained on, in addition to the training
+        cases of the specification.
 
     Returns:
       Path of the checkpoint, whose step is 0.
@@ -149,7 +155,8 @@ def save_model(
     """
     require_no_model(model_dir)
     require_no_inner_models(model_dir)
-    return Checkpoints(model_dir, spec, network, {}, keep=1).save(RunState())
+    state = RunState(initial_cases=initial_cases)
+    return Checkpoints(model_dir, spec, network, {}, keep=1).save(state)
 
 
 def is_saved_model(model_dir: str | os.PathLike) -> bool:

@@ -20,6 +20,7 @@ from u2net_tf.models.loading import (
     require_no_model,
     save_model,
 )
+from u2net_tf.models.run_state import SeenCases
 from u2net_tf.models.spec import ModelSpec, check_patches
 from u2net_tf.networks.u2net import U2Net
 from u2net_tf.published_weights.structure import mismatches, read_structure
@@ -85,7 +86,10 @@ def _port(path: pathlib.Path, spec: ModelSpec, model_dir: str | os.PathLike) -> 
         load_published_weights(typing.cast(U2Net, network), params)
     except InputError as error:
         raise error.within(path) from None
-    return Ported(path, notes, spec, network, save_model(model_dir, spec, network))
+    # Not necessarily those of the plan.
+    unknown = tuple(SeenCases(name, (), False) for name in spec.plan.names)
+    saved = save_model(model_dir, spec, network, initial_cases=unknown)
+    return Ported(path, notes, spec, network, saved)
 
 
 def summary(ported: Ported) -> str:

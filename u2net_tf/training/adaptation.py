@@ -16,7 +16,11 @@ from absl import logging
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
-from u2net_tf.models.loading import load_network, require_no_inner_models
+from u2net_tf.models.loading import (
+    load_network,
+    load_spec_and_state,
+    require_no_inner_models,
+)
 from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
@@ -117,11 +121,13 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
     run = Run(
         trainer, spec, manifests, config, invariants, progress=progress, stop=stop
     )
-    if run.restore() and not _have_same_frozen_variables(parent, network):
-        raise InputError(
-            "`from`",
-            expected=f"the parent of the model in {run.model_dir}",
-            received=f"a different model, {checkpoint}",
+    if run.restore():
+        _require_parent(run, parent, network, checkpoint)
+    else:
+        # The parent may have been initialized with a model that had the domain.
+        _, state = load_spec_and_state(config.from_)
+        run.initial_cases = tuple(
+            seen for seen in state.initial_cases if seen.domain == new.name
         )
     runs.finish(run, config, started=started)
     if not run.workers.is_chief:
@@ -141,8 +147,16 @@ def _require_outside(parent_dir: str, model_dir: str) -> None:
         )
 
 
-def _have_same_frozen_variables(parent: DomainModel, network: DomainModel) -> bool:
+def _require_parent(
+    run: Run, parent: DomainModel, network: DomainModel, checkpoint: str
+) -> None:
+    """Checks that a restored network has the variables of its parent."""
     pairs = [(parent.shared_variables, network.shared_variables)]
     for index in range(parent.num_domains):
         pairs.append((parent.domain_variables(index), network.domain_variables(index)))
-    return all(identical(one, other) for one, other in pairs)
+    if not all(identical(one, other) for one, other in pairs):
+        raise InputError(
+            "`from`",
+            expected=f"the parent of the model in {run.model_dir}",
+            received=f"a different model, {checkpoint}",
+        )
