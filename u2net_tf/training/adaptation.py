@@ -25,9 +25,6 @@ from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
 from u2net_tf.training import runs
-from u2net_tf.training.domain_losses import domain_losses
-from u2net_tf.training.gate_loss import gate_loss
-from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequests
@@ -94,9 +91,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         patch_size=parent_spec.patch_size, resize_method=parent_spec.resize_method
     )
     spec = composition.with_domain(parent_spec, new)
-    weights = head_weights(config.loss, spec)
-    loss_of_gates = gate_loss(config.loss, spec)
-    losses = domain_losses(config.loss, spec, [new])
+    losses = runs.loss_options(config.loss, spec, [new])
     check_sizes(spec, [new], config.data, strategy)
     keras.utils.set_random_seed(config.data.seed)
     options = runs.network_options(config.compute)
@@ -112,9 +107,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         network,
         domains=[len(before)],
         train_shared=False,
-        head_weights=weights,
-        gate_loss=loss_of_gates,
-        domain_losses=losses,
+        **losses,
         **trainer_options,
     )
     invariants = {"init": config.init}
@@ -126,9 +119,8 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
     else:
         # The parent may have been initialized with a model that had the domain.
         _, state = load_spec_and_state(config.from_)
-        run.initial_cases = tuple(
-            seen for seen in state.initial_cases if seen.domain == new.name
-        )
+        found = (seen for seen in state.initial_cases if seen.domain == new.name)
+        run.initial_cases = tuple(found)
     runs.finish(run, config, started=started)
     if not run.workers.is_chief:
         return AdaptResult(run, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ from absl import logging
 from u2net_tf import files
 from u2net_tf.config import flagfile
 from u2net_tf.config.compute import ComputeConfig
-from u2net_tf.config.training import RunningConfig, TrainConfig
+from u2net_tf.config.training import LossConfig, RunningConfig, TrainConfig
 from u2net_tf.models.build import build_network
 from u2net_tf.models.checkpoint_paths import checkpoint_folder, has_model
 from u2net_tf.models.initial_weights import (
@@ -26,7 +26,7 @@ from u2net_tf.models.initial_weights import (
 from u2net_tf.models.loading import require_no_inner_models, require_no_model
 from u2net_tf.models.run_flags import flags_path
 from u2net_tf.models.spec import ModelSpec, common_pools
-from u2net_tf.plan.domains import Plan
+from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
 from u2net_tf.training import schedule
@@ -80,21 +80,13 @@ def _train(config: TrainConfig, progress: Progress, stop: StopRequests) -> Run:
     data = config.data
     plan, manifests = load_training_data(data, config.domains)
     spec = _make_spec(config, plan)
-    weights = head_weights(config.loss, spec)
-    loss_of_gates = gate_loss(config.loss, spec)
-    losses = domain_losses(config.loss, spec, plan.domains)
+    losses = loss_options(config.loss, spec, plan.domains)
     check_sizes(spec, plan.domains, data, strategy)
     arguments = trainer_options(config, strategy)
     keras.utils.set_random_seed(data.seed)
     with strategy.scope():
         model = build_network(spec, **network_options(config.compute))
-    trainer = Trainer(
-        model,
-        head_weights=weights,
-        gate_loss=loss_of_gates,
-        domain_losses=losses,
-        **arguments,
-    )
+    trainer = Trainer(model, **losses, **arguments)
     invariants = {"init_from": "a model" if config.init_from else "not given"}
     run = Run(
         trainer, spec, manifests, config, invariants, progress=progress, stop=stop
@@ -122,6 +114,26 @@ def network_options(compute: ComputeConfig) -> dict[str, Any]:
     return {
         "dtype": compute.precision,
         "gradient_checkpointing": compute.gradient_checkpointing,
+    }
+
+
+def loss_options(
+    loss: LossConfig, spec: ModelSpec, trained: Sequence[Domain]
+) -> dict[str, Any]:
+    """Returns the arguments of `Trainer` that the loss of a network determines.
+
+    Args:
+      loss: settings of the loss.
+      spec: specification of the network.
+      trained: the trained domains.
+
+    Raises:
+      InputError: see `head_weights`, `gate_loss` and `domain_losses`.
+    """
+    return {
+        "head_weights": head_weights(loss, spec),
+        "gate_loss": gate_loss(loss, spec),
+        "domain_losses": domain_losses(loss, spec, trained),
     }
 
 
