@@ -48,6 +48,10 @@ def run(body, *arguments, path=(), encoding="utf-8"):
             "such file or directory\n",
         ),
         ("raise OSError('`size` is up')", "error: --size is up\n"),
+        (
+            "bytearray(1 << 62)",
+            "error: expected enough memory. Received: MemoryError\n",
+        ),
     ],
 )
 def test_error_is_one_line(body, message):

@@ -187,7 +187,7 @@ def _start(
         except StoppedEarlyError as stopped:
             print(name_flags(str(stopped)), file=sys.stderr)
             sys.exit(stopped.exit_status)
-        except (InputError, StoppedError, OSError) as error:
+        except (InputError, StoppedError, OSError, MemoryError) as error:
             sys.exit(_error_line(error))
 
     for stream in (sys.stdout, sys.stderr):
@@ -243,6 +243,8 @@ def _error_line(error: Exception) -> str:
         from u2net_tf import system_errors
 
         error = system_errors.as_input_error(error) or error
+    if isinstance(error, MemoryError):
+        return f"error: expected enough memory. Received: {str(error) or 'MemoryError'}"
     return f"error: {name_flags(str(error))}"
 
 

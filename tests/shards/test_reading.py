@@ -15,7 +15,7 @@ from small_shards import (
     write_data,
 )
 
-from u2net_tf.errors import InputError
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.shards import manifest, reading, records
 
 
@@ -321,7 +321,16 @@ class TestTranslateTfErrors:
     def test_an_error_with_another_cause(self, plain_dir):
         words = f"{plain_dir / DOMAIN.name}: expected records that match the manifest. "
         with (
-            pytest.raises(InputError, match=f"{words}Received: it is out of  ?memory"),
+            pytest.raises(InputError, match=f"{words}Received: it is  ?unknown"),
+            reading.translate_tf_errors([open_train(plain_dir)]),
+        ):
+            raise tf.errors.UnknownError(None, None, "it is\nunknown")
+
+    def test_memory_that_does_not_suffice(self, plain_dir, monkeypatch):
+        monkeypatch.setattr(reading.CaseShards, "check", None)
+        words = f"{plain_dir / DOMAIN.name}: expected enough memory to read records"
+        with (
+            pytest.raises(StoppedError, match=f"{words} .* Received: it is out of mem"),
             reading.translate_tf_errors([open_train(plain_dir)]),
         ):
             raise tf.errors.ResourceExhaustedError(None, None, "it is\nout of memory")

@@ -113,6 +113,32 @@ def test_nan_stops_the_run_and_names_its_step(train, tmp_path, at_step):
     assert len(taken) == 10
 
 
+@pytest.mark.parametrize("max_unread", [0, 2])
+def test_memory_that_does_not_suffice(
+    train, tmp_path, at_step, monkeypatch, max_unread
+):
+    class Exhausted:
+        """A loss whose computation has failed."""
+
+        def __float__(self):
+            raise tf.errors.ResourceExhaustedError(None, None, "Out of memory")
+
+    def exhaust(trainer, loss):
+        return Exhausted() if max_unread else float(Exhausted())
+
+    make = functools.partial(EpochSteps, max_unread=max_unread)
+    monkeypatch.setattr(loop, "EpochSteps", make)
+    at_step(exhaust, 8)
+    with pytest.raises(StoppedError) as caught:
+        train(tmp_path, **SETTINGS)
+    message = str(caught.value)
+    assert message.startswith(
+        f"step 8: expected enough memory for a step of {toy.TWO.name}; the last good "
+        f"checkpoint in {tmp_path} is kept. Received: Out of memory. Set `gradient_"
+    )
+    assert checkpoints_of(tmp_path) == ["step-5"]
+
+
 @pytest.mark.parametrize("number", [4, 5])
 def test_nan_in_the_last_steps_of_an_epoch_is_not_saved(
     train, tmp_path, at_step, number

@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import logging
 
 from u2net_tf import files
-from u2net_tf.errors import InputError
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.plan.domains import Domain
 from u2net_tf.shards.manifest import CaseEntry, Compression, Manifest
 from u2net_tf.shards.record_checks import check_record
@@ -257,9 +257,16 @@ def translate_tf_errors(shards: Sequence[CaseShards]) -> Iterator[None]:
 
     Raises:
       InputError: in place of a TensorFlow error.
+      StoppedError: instead, if memory did not suffice.
     """
     try:
         yield
+    except tf.errors.ResourceExhaustedError as error:
+        folders = ", ".join(str(each.folder) for each in shards)
+        raise StoppedError(
+            f"{folders}: expected enough memory to read records and make batches of "
+            f"them. Received: {_on_one_line(error)}"
+        ) from error
     except tf.errors.OpError as error:
         logging.info("reading a shard failed; checking all shards")
         for each in shards:

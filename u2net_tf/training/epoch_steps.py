@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import math
 import time
@@ -14,6 +15,7 @@ from absl import logging
 from u2net_tf.config.training import RunConfig
 from u2net_tf.errors import StoppedError
 from u2net_tf.models.run_state import PartialEpoch
+from u2net_tf.networks.device_memory import reporting_exhausted
 from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import Progress
 from u2net_tf.training.batches import Batch, TrainingBatches
@@ -123,8 +125,9 @@ class EpochSteps:
           epochs: number of epochs done.
 
         Raises:
-          StoppedError: if a loss is not finite. Losses are checked even if the steps
-            end for another reason, so that no step with a non-finite loss is saved.
+          StoppedError: if a loss is not finite, or memory does not suffice. Losses are
+            checked even if the steps end for another reason, so that no step with a
+            non-finite loss is saved.
           InputError: see `TrainingBatches.read` and `check_voxels`.
         """
         done = self.totals.num_steps
@@ -157,7 +160,8 @@ class EpochSteps:
         if compiled:
             logging.info("compiling the step of %s", self._plan.names[domain_index])
         step = self._trainer.start_step if self._max_unread else self._trainer.step
-        loss, scale = step(domain, batch), self._trainer.loss_scale
+        with self._reporting_exhausted(self.step + 1, domain_index):
+            loss, scale = step(domain, batch), self._trainer.loss_scale
         self.step += 1
         pending = _PendingStep(
             step=self.step,
@@ -178,7 +182,8 @@ class EpochSteps:
         while len(self._unread) > num_left:
             pending = self._unread.popleft()
             started = time.perf_counter()
-            loss = float(pending.loss)
+            with self._reporting_exhausted(pending.step, pending.domain_index):
+                loss = float(pending.loss)
             seconds = pending.seconds_starting + time.perf_counter() - started
             name = self._plan.names[pending.domain_index]
             if pending.compiled:
@@ -198,6 +203,21 @@ class EpochSteps:
             )
             seconds += pending.seconds_waiting
             self.pace.add_step(seconds, compiled=pending.compiled)
+
+    def _reporting_exhausted(
+        self, step: int, domain_index: int
+    ) -> contextlib.AbstractContextManager[None]:
+        """Reports that a step needs more memory than the device has."""
+
+        def describe() -> tuple[str, str]:
+            return (
+                f"step {step}: expected enough memory for a step of "
+                f"{self._plan.names[domain_index]}; {self._describe_checkpoint()}",
+                "Set `gradient_checkpointing` to blocks, or begin a new run with a "
+                "smaller `batch_size` or `patch_size`, or with half `precision`",
+            )
+
+        return reporting_exhausted(describe)
 
     def _progress_values(self, epochs: int) -> dict[str, object]:
         """Returns the values shown by the progress bar."""

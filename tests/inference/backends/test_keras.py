@@ -5,7 +5,7 @@ import toy
 from recorded_progress import RecordedProgress
 
 from u2net_tf.config.inference import WindowConfig
-from u2net_tf.errors import InputError
+from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.inference.backends import keras
 from u2net_tf.inference.backends.keras import KerasBackend
 from u2net_tf.models.spec import ModelSpec
@@ -71,6 +71,19 @@ class TestPredictWindows:
         )
         assert found.shape == (2, *plan.patch_size, plan.num_classes)
         np.testing.assert_allclose(found, 1 / plan.num_classes, rtol=1e-6)
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_memory_that_does_not_suffice(few):
+    def exhausted(patches, *, domain, training):
+        # More bytes than any machine has addresses.
+        return patches[..., :1] + tf.reduce_sum(tf.random.uniform([1 << 60]))
+
+    backend = KerasBackend(exhausted, SPEC)
+    windows = np.zeros((2, 8, 8, 8, 1), np.float32)
+    words = "^expected enough memory for 2 windows of 8 × 8 × 8 voxels. Received: OOM"
+    with pytest.raises(StoppedError, match=words):
+        backend.predict_windows(windows, 0, few=few)
 
 
 def test_predictor_uses_the_settings(model_dir):

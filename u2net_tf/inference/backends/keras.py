@@ -20,6 +20,7 @@ from u2net_tf.models.segmentation import segment_patches
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.models.untrained import warn_of_untrained
 from u2net_tf.networks import ops
+from u2net_tf.networks.device_memory import describe_windows, reporting_exhausted
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
 
@@ -99,14 +100,15 @@ class KerasBackend:
     ) -> np.ndarray:
         """Returns the class probabilities of windows; see `Backend`."""
         self._warned(domain)
-        if few:
-            # Tracing and compiling would take longer than computing a few windows.
-            with ops.use_implementation("plain"), ops.without_gradients():
-                segmented = self._segment(tf.constant(windows), domain)
-        else:
-            segmented = self._traced(domain)(windows)
-        # On a CPU this is the tensor's own memory; `numpy` would copy it.
-        return np.asarray(segmented)
+        with reporting_exhausted(functools.partial(describe_windows, windows)):
+            if few:
+                # Tracing and compiling would take longer than computing a few windows.
+                with ops.use_implementation("plain"), ops.without_gradients():
+                    segmented = self._segment(tf.constant(windows), domain)
+            else:
+                segmented = self._traced(domain)(windows)
+            # On a CPU this is the tensor's own memory; `numpy` would copy it.
+            return np.asarray(segmented)
 
     def _warn_of_untrained(self, domain: int) -> None:
         # A network that does not come from a checkpoint is being trained.

@@ -13,6 +13,7 @@ from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.models.exported import INPUT, OUTPUT, SIGNATURE
 from u2net_tf.models.exported_files import ExportedFile
+from u2net_tf.networks.device_memory import describe_windows, reporting_exhausted
 
 
 class SavedModelBackend:
@@ -50,9 +51,10 @@ class SavedModelBackend:
         """Returns the class probabilities of windows; see `Backend`."""
         # The signature has one domain, and is not compiled for a batch size.
         del domain, few
-        segmented = self._segment(**{INPUT: tf.constant(windows)})
-        # On a CPU this is the tensor's own memory; `numpy` would copy it.
-        return np.asarray(segmented[OUTPUT])
+        with reporting_exhausted(functools.partial(describe_windows, windows)):
+            segmented = self._segment(**{INPUT: tf.constant(windows)})
+            # On a CPU this is the tensor's own memory; `numpy` would copy it.
+            return np.asarray(segmented[OUTPUT])
 
 
 # Cached: all domains of a model are loaded together.

@@ -1,0 +1,72 @@
+"""Errors of devices whose memory does not suffice."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from u2net_tf.errors import StoppedError
+from u2net_tf.networks.device_memory import describe_windows, reporting_exhausted
+
+# Bytes of float32 beyond the addresses of any machine.
+TOO_MANY = 1 << 60
+
+
+def describe():
+    return "step 7: expected enough memory", "Use less"
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_an_allocation_that_fails(jit_compile):
+    @tf.function(jit_compile=jit_compile)
+    def allocate():
+        return tf.reduce_sum(tf.random.uniform([TOO_MANY]))
+
+    with pytest.raises(StoppedError) as caught, reporting_exhausted(describe):
+        allocate()
+    words = (
+        r"step 7: expected enough memory\. Received: .*(OOM|Out of memory).*\. Use less"
+    )
+    assert re.fullmatch(words, str(caught.value))
+    assert "__inference" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("InternalError", "{{node x}} Failed to load CUBIN: CUDA_ERROR_OUT_OF_MEMORY"),
+        ("UnknownError", "{{node x}} Out of memory.\nHint: more"),
+        ("ResourceExhaustedError", "{{node x}} Too much"),
+    ],
+)
+def test_errors_of_cuda_and_xla(kind, text):
+    error = getattr(tf.errors, kind)(None, None, text)
+    expected = text.removeprefix("{{node x}} ").partition(".")[0]
+    with (
+        pytest.raises(StoppedError, match=rf"Received: {expected}\. Use less$"),
+        reporting_exhausted(describe),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize("text", ["std::bad_alloc", ""])
+def test_errors_of_python(text):
+    words = f"memory. Received: {text or 'MemoryError'}. Use less$"
+    with pytest.raises(StoppedError, match=words), reporting_exhausted(describe):
+        raise MemoryError(text)
+
+
+def test_other_errors_stay_as_they_are():
+    for error in (tf.errors.InternalError(None, None, "no memory"), KeyError("x")):
+        with pytest.raises(type(error)), reporting_exhausted(describe):
+            raise error
+
+
+def test_windows():
+    expected, hint = describe_windows(np.zeros((2, 8, 16, 4, 3)))
+    assert expected == "expected enough memory for 2 windows of 8 × 16 × 4 voxels"
+    assert "`batch_size`" in hint
+    expected, hint = describe_windows(np.zeros((1, 8, 16, 4, 3)))
+    assert "1 window of" in expected
+    assert "`batch_size`" not in hint

@@ -1,0 +1,68 @@
+"""Reports that the memory of a device does not suffice."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from u2net_tf.errors import StoppedError
+from u2net_tf.wording import quantity
+
+# CUDA and XLA also report it as other errors than `ResourceExhaustedError`.
+_EXHAUSTED = re.compile("OOM|out[ _]of[ _]memory", re.IGNORECASE)
+# Names of nodes and functions before and after the text.
+_NODE = re.compile(r"\{\{\S*node .*?\}\}|\[Op:.*?\]")
+
+
+@contextlib.contextmanager
+def reporting_exhausted(describe: Callable[[], tuple[str, str]]) -> Iterator[None]:
+    """Reports in one line if the memory of a device does not suffice.
+
+    Args:
+      describe: returns what the memory was needed for, such as "step 7: expected
+        memory for a batch", and a hint.
+
+    Raises:
+      StoppedError: in place of TensorFlow's or Python's error.
+    """
+    try:
+        yield
+    except (tf.errors.OpError, MemoryError) as error:
+        text = _text_if_exhausted(error)
+        if text is None:
+            raise
+        lines = [line for line in _NODE.sub("", text).splitlines() if line.strip()]
+        first = lines[0] if lines else type(error).__name__
+        reason = next((line for line in lines if _EXHAUSTED.search(line)), first)
+        reason = f"{reason:.300}".strip(" .")
+        expected, hint = describe()
+        raise StoppedError(f"{expected}. Received: {reason}. {hint}") from error
+
+
+def _text_if_exhausted(error: tf.errors.OpError | MemoryError) -> str | None:
+    """Returns the text of an error of lacking memory; None for other errors."""
+    if isinstance(error, MemoryError):
+        return str(error)
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return error.message
+    return error.message if _EXHAUSTED.search(error.message) else None
+
+
+def describe_windows(windows: np.ndarray) -> tuple[str, str]:
+    """Describes a call of the network for `reporting_exhausted`.
+
+    Args:
+      windows: (N, z, y, x, channels), the windows to predict.
+    """
+    number, *size, _ = windows.shape
+    extent = " × ".join(map(str, size))
+    expected = (
+        f"expected enough memory for {quantity(number, 'window')} of {extent} voxels"
+    )
+    if number > 1:
+        return expected, "Set a smaller `batch_size`"
+    return expected, "Set half `precision`, or use a device with more memory"
