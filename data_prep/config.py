@@ -192,8 +192,8 @@ class PlanConfig(Config):
         "auto",
         description="Number of largest connected components of each class that "
         "predictions keep; 0 keeps all, and those of the foreground unless their "
-        "number is given. auto keeps 1 or 2 if these contain 99 % of the class in the "
-        "survey, and all otherwise.",
+        "number is given. auto keeps 1 or 2 if these contain 99 % of the class, on "
+        "average over all cases but test cases, and all otherwise or with folds.",
     )
     keep_foreground_components: str = Field(
         "auto",
