@@ -36,9 +36,17 @@ def model_file(tmp_path_factory):
     return packed.write(path, packed.make_members())
 
 
-def start(*arguments):
+COMMAND = ("-m", "u2net_tf.serve")
+WITHOUT_TENSORFLOW = (
+    "-c",
+    "import sys; sys.path.append('tests'); import without_tensorflow; "
+    "from u2net_tf import serve; serve.run()",
+)
+
+
+def start(*arguments, program=COMMAND):
     return subprocess.Popen(
-        [sys.executable, "-m", "u2net_tf.serve", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         cwd=ROOT,
         # Background jobs of a shell ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -48,9 +56,17 @@ def start(*arguments):
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_a_signal(model_file, number):
-    process = start(f"--model={model_file}", "--port=0")
+@pytest.mark.parametrize(
+    ("number", "program"),
+    [
+        (signal.SIGTERM, COMMAND),
+        (signal.SIGINT, COMMAND),
+        (signal.SIGINT, WITHOUT_TENSORFLOW),
+    ],
+    ids=["SIGTERM", "SIGINT", "without TensorFlow"],
+)
+def test_it_serves_until_a_signal(model_file, number, program):
+    process = start(f"--model={model_file}", "--port=0", program=program)
     try:
         line = process.stdout.readline()
         found = re.fullmatch(
