@@ -262,6 +262,14 @@ def test_without_training_csv_and_flags_txt(model, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("kind", "kernel"), [("full", 3), ("pointwise", 1)])
+def test_the_last_decoder_kernel(tmp_path, kind, kernel):
+    loading.save_model(tmp_path, *toy.make_model(second_up_conv=kind))
+    (found,) = describe_models(tmp_path)
+    text = " ".join(description_table.to_text(found).split())
+    assert f"pools 1,0,1, last decoder kernel {kernel} patch" in text
+
+
 def test_a_composed_model(tmp_path):
     loading.save_model(tmp_path, *toy.make_model())
     (found,) = describe_models(tmp_path)

@@ -62,7 +62,6 @@ class TestDifference:
             ("pools", (1, 1, 1)),
             ("base_channels", 4),
             ("adapter", "none"),
-            ("second_up_conv", None),
             ("patch_size", None),
             ("resize_method", "linear"),
         ],
@@ -71,6 +70,11 @@ class TestDifference:
         text = difference(SPEC, dataclasses.replace(SPEC, **{field: other}))
         expected = getattr(SPEC, field)
         assert text == f"expected {field} {expected}. Received: {other}"
+
+    @pytest.mark.parametrize(("other", "kernel"), [("pointwise", "1"), (None, "None")])
+    def test_names_the_kernel_as_its_flag_does(self, other, kernel):
+        text = difference(SPEC, dataclasses.replace(SPEC, second_up_conv=other))
+        assert text == f"expected last_decoder_kernel 3. Received: {kernel}"
 
     def test_names_the_domains(self):
         other = dataclasses.replace(SPEC, plan=toy.PLAN.select([toy.TWO.name]))

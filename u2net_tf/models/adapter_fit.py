@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from u2net_tf.errors import InputError
 from u2net_tf.models.adapter_files import AdapterFile
-from u2net_tf.models.spec import DOMAIN_FIELDS, ModelSpec, check_patches
+from u2net_tf.models.spec import ModelSpec, check_patches, network_settings
 
 
 def require_fit(file: AdapterFile, spec: ModelSpec, trunk: str, *, model: str) -> None:
@@ -22,15 +20,11 @@ def require_fit(file: AdapterFile, spec: ModelSpec, trunk: str, *, model: str) -
       InputError: if it was not; lists the checksums of both trunks and the network
         settings that differ.
     """
-    pairs = {
-        field.name: (getattr(file.spec, field.name), getattr(spec, field.name))
-        for field in dataclasses.fields(spec)
-        if field.name not in DOMAIN_FIELDS
-    }
+    in_file, in_model = map(network_settings, (file.spec, spec))
     differing = [
-        f"{name} is {in_file} in the file and {in_model} in the model"
-        for name, (in_file, in_model) in pairs.items()
-        if in_file != in_model
+        f"{name} is {in_file[name]} in the file and {in_model[name]} in the model"
+        for name in in_model
+        if in_file[name] != in_model[name]
     ]
     if trunk != file.metadata.trunk_sha256 or differing:
         raise InputError(

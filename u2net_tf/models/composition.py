@@ -252,11 +252,12 @@ def _check_same_parent(
     model: tuple[ModelSpec, DomainModel],
 ) -> None:
     (first_spec, first), (spec, network) = first_model, model
-    if (setting := differing_setting(first_spec, spec)) is not None:
+    if (difference := differing_setting(first_spec, spec)) is not None:
+        setting, expected, received = difference
         raise InputError(
             name,
-            expected=f"{setting} {getattr(first_spec, setting)} as in {first_name}",
-            received=getattr(spec, setting),
+            expected=f"{setting} {expected} as in {first_name}",
+            received=received,
         )
     if not identical(first.shared_variables, network.shared_variables):
         raise InputError(

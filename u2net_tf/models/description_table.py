@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tabulate import tabulate
 
+from u2net_tf.config.network import SECOND_UP_CONV_TO_KERNEL
 from u2net_tf.models.description import (
     BestDescription,
     DomainDescription,
@@ -40,12 +41,15 @@ def to_text(model: ModelDescription) -> str:
 def _network_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
     yield "written by", model.written_by or "not recorded (release 0.1.0 or earlier)"
     pools = ",".join(map(str, model.pools))
-    kernel = f", last decoder convolution {model.second_up_conv}"
+    last_kernel = ""
+    if model.second_up_conv is not None:
+        kernel = SECOND_UP_CONV_TO_KERNEL[model.second_up_conv]
+        last_kernel = f", last decoder kernel {kernel}"
     yield (
         "network",
         f"{_architecture(model)}, {_KINDS[model.adapter]}, "
         f"{quantity(model.base_channels, 'channel')} at full resolution, pools {pools}"
-        f"{kernel if model.second_up_conv else ''}",
+        f"{last_kernel}",
     )
     patch = "each domain's own"
     if model.patch_size is not None:

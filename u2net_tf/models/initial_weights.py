@@ -139,11 +139,12 @@ def _require_same_architecture(
     source = dataclasses.replace(
         source, patch_size=spec.patch_size, resize_method=spec.resize_method
     )
-    if (setting := differing_setting(source, spec)) is not None:
+    if (difference := differing_setting(spec, source)) is not None:
+        setting, expected, received = difference
         raise InputError(
             f"`init_from`: {where}",
-            expected=f"{setting} {getattr(spec, setting)}, that of the new network",
-            received=getattr(source, setting),
+            expected=f"{setting} {expected}, that of the new network",
+            received=received,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from u2net_tf import migrations, schema
 from u2net_tf.config.data import ResizeMethod
-from u2net_tf.config.network import Adapter, Architecture
+from u2net_tf.config.network import SECOND_UP_CONV_TO_KERNEL, Adapter, Architecture
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan import limits
@@ -251,8 +251,8 @@ def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
     """
     if expected.plan.names != found.plan.names:
         _raise_mismatch("domains", expected.plan.names, found.plan.names)
-    if (name := differing_setting(expected, found)) is not None:
-        _raise_mismatch(name, getattr(expected, name), getattr(found, name))
+    if (difference := differing_setting(expected, found)) is not None:
+        _raise_mismatch(*difference)
     pairs = zip(expected.plan.domains, found.plan.domains, strict=True)
     for index, (one, other) in enumerate(pairs):
         splits = _differing_splits(index, expected, found)
@@ -275,18 +275,30 @@ def check_same_spec(expected: ModelSpec, found: ModelSpec) -> None:
             )
 
 
-def differing_setting(expected: ModelSpec, found: ModelSpec) -> str | None:
-    """Returns the first network setting that differs; domains are not compared.
+def network_settings(spec: ModelSpec) -> dict[str, object]:
+    """Returns the settings of the network, with the names of their flags."""
+    settings = {
+        field.name: getattr(spec, field.name)
+        for field in dataclasses.fields(spec)
+        if field.name not in DOMAIN_FIELDS
+    }
+    kernel = settings.pop("second_up_conv")
+    settings["last_decoder_kernel"] = kernel and SECOND_UP_CONV_TO_KERNEL[kernel]
+    return settings
 
-    Architecture and depth are compared first, since other settings depend on them.
+
+def differing_setting(
+    expected: ModelSpec, found: ModelSpec
+) -> tuple[str, object, object] | None:
+    """Returns the first network setting that differs, and both of its values.
+
+    Domains are not compared. Architecture and depth are compared first, since other
+    settings depend on them.
     """
-    names = [field.name for field in dataclasses.fields(expected)]
-    names.sort(key=lambda name: name not in ("architecture", "depth"))
-    for name in names:
-        if name in DOMAIN_FIELDS:
-            continue
-        if getattr(expected, name) != getattr(found, name):
-            return name
+    one, other = map(network_settings, (expected, found))
+    for name in sorted(one, key=lambda name: name not in ("architecture", "depth")):
+        if one[name] != other[name]:
+            return name, one[name], other[name]
     return None
 
 
