@@ -63,6 +63,7 @@ COMMANDS = {
     "u2net-adapter": "u2net_tf.adapter",
     "u2net-certify": "u2net_tf.certify",
     "u2net-evaluate": "u2net_tf.evaluate",
+    "u2net-score": "u2net_tf.score",
     "u2net-predict": "u2net_tf.predict",
     "u2net-export": "u2net_tf.export",
     "u2net-pack": "u2net_tf.pack",

@@ -18,7 +18,7 @@ from u2net_tf.config.adapter_files import (
 )
 from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.certificate import CertifyConfig
-from u2net_tf.config.evaluation import EvaluateConfig
+from u2net_tf.config.evaluation import EvaluateConfig, ScoreConfig
 from u2net_tf.config.exporting import ExportConfig
 from u2net_tf.config.inference import ComposeConfig, PredictConfig
 from u2net_tf.config.network import ComplexityConfig
@@ -148,6 +148,21 @@ FLAGS = {
         ("fold", "1", 1),
         ("surface_tolerance_mm", "1.5", 1.5),
         ("overwrite", "true", True),
+    ),
+    ScoreConfig: (
+        ("predictions", "a,b", ("a", "b")),
+        ("plan", "c", "c"),
+        ("output_dir", "d", "d"),
+        ("references", "e", "e"),
+        ("raw_dir", "f", "f"),
+        ("domains", "b,a", ("b", "a")),
+        ("split", "train", "train"),
+        ("fold", "1", 1),
+        ("surface_tolerance_mm", "1.5", 1.5),
+        ("num_workers", "3", 3),
+        ("on_bad_case", "fail", "fail"),
+        ("max_memory_gb", "2.5", 2.5),
+        ("log_every_seconds", "7", 7.0),
     ),
     PredictConfig: (
         *WINDOWS,
@@ -357,6 +372,7 @@ FLAGS = {
 COMMANDS = [
     f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
+COMMANDS += ["u2net_tf.score"]
 COMMANDS += ["u2net_tf.export", "u2net_tf.pack", "u2net_tf.serve"]
 COMMANDS += ["u2net_tf.adapter", "u2net_tf.certify"]
 COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]

@@ -1,6 +1,7 @@
 import csv
 import json
 import pathlib
+import shutil
 import types
 
 import nibabel as nib
@@ -14,6 +15,7 @@ from u2net_tf.config.inference import PredictConfig
 from u2net_tf.errors import InputError
 from u2net_tf.inference import label_maps
 from u2net_tf.inference.backends import opening
+from u2net_tf.plan.plan_file import plan_to_json
 
 COMMANDS = (
     "data_prep.survey",
@@ -28,6 +30,7 @@ COMMANDS = (
     "u2net_tf.adapter",
     "u2net_tf.certify",
     "u2net_tf.evaluate",
+    "u2net_tf.score",
     "u2net_tf.predict",
     "u2net_tf.serve",
     "u2net_tf.describe",
@@ -367,6 +370,37 @@ class TestEvaluate:
         assert len(evaluated[1]["validation"]["windows"]) == 2
         summary = json.loads((trained[0] / "validation" / "summary.json").read_text())
         assert [row["num_cases"] for row in summary["classes"]] == [2, 0, 0]
+
+    def test_score_gives_the_same(self, evaluated, trained, tiny_data, tmp_path):
+        """Label maps of `evaluate` are scored as `evaluate` does."""
+        plan = tmp_path / "plan.json"
+        plan.write_text(plan_to_json(tiny_data.plan), encoding="utf-8")
+        folder = trained[0] / "validation"
+        one = tmp_path / "one"
+        one.mkdir()
+        shutil.copy(folder / "predictions" / "Task91_One" / "one_3.nii.gz", one)
+        options = (f"--plan={plan}", "--split=validation", "--domains=Task91_One")
+        results = session(
+            "u2net_tf.score",
+            {
+                name: (*options, f"--predictions={given}", f"--output_dir={output}")
+                for name, given, output in (
+                    ("all", folder / "predictions", tmp_path / "all"),
+                    ("one", one, tmp_path / "of_one"),
+                )
+            },
+        )
+        assert results["all"]["status"] == 0
+        *table, last = results["all"]["stdout"].splitlines()
+        assert table[2].split()[:2] == ["Task91_One", "organ"]
+        words = "label maps scored: dice.csv and summary.json in"
+        assert last == f"2 {words} {tmp_path / 'all'}"
+        expected = (folder / "dice.csv").read_text()
+        assert (tmp_path / "all" / "dice.csv").read_text() == expected
+        assert results["one"]["status"] == (
+            "error: 1 of 2 cases could not be used:\n  Task91_One/one_4: "
+            f"{one}: expected a label map of one_4. Received: none"
+        )
 
     @pytest.mark.parametrize(
         ("line", "words"),

@@ -64,6 +64,7 @@ ORDER = (
     "u2net_tf.adapter",
     "u2net_tf.certify",
     "u2net_tf.evaluate",
+    "u2net_tf.score",
     "u2net_tf.predict",
     "u2net_tf.serve",
     "u2net_tf.describe",

@@ -168,15 +168,17 @@ def _write_part(job: ConversionJob) -> None:
     for path in job.raw_paths:
         if not os.path.isfile(path):
             raise InputError(path, expected="a file", received=files.what_is_at(path))
-    memory = {"max_memory_gb": job.max_memory_gb}
+    limit = job.max_memory_gb
     image = case_files.read_image(
         job.case.image_paths,
         job.domain,
         resample_modalities=job.resample_modalities,
-        **memory,
+        max_memory_gb=limit,
     )
-    labels = case_labels.read_labels(job.case.label_path, image, job.domain, **memory)
-    crop = crop_and_resample.find_crop(image, job.domain, **memory)
+    labels = case_labels.read_labels(
+        job.case.label_path, image.grid, job.domain, max_memory_gb=limit
+    )
+    crop = crop_and_resample.find_crop(image, job.domain, max_memory_gb=limit)
     foreground = labels != 0
     if job.domain.ignore_index is not None:
         foreground &= labels != job.domain.ignore_index

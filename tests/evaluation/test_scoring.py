@@ -441,7 +441,7 @@ class TestRerun:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(scored_case, "dice", die)
+            patch.setattr(scored_case, "compare", die)
             with pytest.raises(KeyboardInterrupt):
                 score(predictor=predictor)
         predictor.fingerprint = fingerprint
@@ -528,7 +528,7 @@ class TestSurfaces:
         domain = tiny_data.plan.domains[0]
         case = scoring.find_cases(domain, "train", None)[0]
         image = case_files.read_image(case.image_paths, domain)
-        reference = case_labels.read_labels(case.label_path, image, domain)
+        reference = case_labels.read_labels(case.label_path, image.grid, domain)
         left = np.zeros_like(reference)
         left[:, :, : left.shape[2] // 2] = 1
         expected = {

@@ -434,6 +434,14 @@ class TestSettings:
             ):
                 self.pack(trained_dir, tmp_path, evaluation=(folder,), overwrite=True)
 
+    def test_dice_of_label_maps_of_unknown_models(self, trained_dir, tmp_path):
+        """As `score` writes it, here for label maps in a folder named like a step."""
+        folder = self.write_summary(
+            tmp_path / "a", checkpoint="label maps in a/step-9", checkpoint_hashes={}
+        )
+        with pytest.raises(InputError, match=r"label maps in a/step-9, with another"):
+            self.pack(trained_dir, tmp_path, evaluation=(folder,))
+
     def test_dice_of_a_composed_model_without_a_hash(self, model_dir, tmp_path):
         folder = self.write_summary(tmp_path / "a", checkpoint="b/step-0")
         with pytest.raises(InputError, match=r"step-0, without a hash"):

@@ -101,7 +101,7 @@ class TestLabels:
             path = tmp_path / "labels.nii.gz"
             write_nifti(path, labels, spacing_mm, **keywords)
             return case_labels.read_labels(
-                path, case.read_image([image_path], DOMAIN), domain
+                path, case.read_image([image_path], DOMAIN).grid, domain
             )
 
         return read
@@ -244,7 +244,7 @@ def test_memory_of_image_and_labels_is_limited(image_path):
         case.read_image([image_path], DOMAIN, max_memory_gb=1e-6)
     image = case.read_image([image_path], DOMAIN)
     with pytest.raises(InputError, match=r"image\.nii\.gz.*`max_memory_gb`"):
-        case_labels.read_labels(image_path, image, DOMAIN, max_memory_gb=1e-6)
+        case_labels.read_labels(image_path, image.grid, DOMAIN, max_memory_gb=1e-6)
 
 
 def test_memory_of_modalities_is_limited_together(tmp_path, write_nifti):

@@ -1,8 +1,8 @@
-"""Settings of `u2net_tf.evaluate`."""
+"""Settings of `u2net_tf.evaluate` and `u2net_tf.score`."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import pydantic
 from pydantic import Field
@@ -13,6 +13,23 @@ from u2net_tf.config.inference import ReadingConfig, WindowConfig
 from u2net_tf.config.log import LogConfig
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
+
+SurfaceTolerance: TypeAlias = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        description="Compare surfaces as well, with this tolerance, mm: the 95th "
+        "percentile of the Hausdorff distance (HD95), and the surface Dice, which is "
+        "the fraction of both surfaces that is at most this far from the other one.",
+    ),
+]
+RawDir: TypeAlias = Annotated[
+    str | None,
+    Field(
+        description="Folder of domain folders; needed only if the scans have moved "
+        "since the survey."
+    ),
+]
 
 
 class EvaluateConfig(Config):
@@ -28,11 +45,7 @@ class EvaluateConfig(Config):
         description="Folder for scores and label maps; MODEL_DIR/SPLIT if not given. "
         "Required if there are several models.",
     )
-    raw_dir: str | None = Field(
-        None,
-        description="Folder of domain folders; needed only if the scans have moved "
-        "since the survey.",
-    )
+    raw_dir: RawDir = None
     domains: tuple[str, ...] = Field((), description="Domains to score; all if empty.")
     split: Split = Field("test", description="Split whose cases are scored.")
     plan: str | None = Field(
@@ -47,13 +60,7 @@ class EvaluateConfig(Config):
         description="Fold of the given plan whose cases form the validation split; if "
         "not given, the cases of all folds are training cases.",
     )
-    surface_tolerance_mm: float | None = Field(
-        None,
-        gt=0,
-        description="Compare surfaces as well, with this tolerance, mm: the 95th "
-        "percentile of the Hausdorff distance (HD95), and the surface Dice, which is "
-        "the fraction of both surfaces that is at most this far from the other one.",
-    )
+    surface_tolerance_mm: SurfaceTolerance = None
     overwrite: bool = Field(
         False,
         description="Predict and score all cases again, and replace label maps that "
@@ -93,3 +100,58 @@ class EvaluateConfig(Config):
             for name in self.prediction_settings
             if values[name] != defaults[name]
         }
+
+
+class ScoreConfig(Config):
+    """Settings of `u2net_tf.score`."""
+
+    predictions: tuple[str, ...] = Field(
+        description="Folder of label maps, named like the cases, or of a folder of "
+        "them for each domain, as evaluate writes. Several values, separated by "
+        "commas, such as those of the models of a cross-validation, are scored "
+        "together."
+    )
+    plan: str = Field(
+        description="Plan with the classes, regions and cases of the domains."
+    )
+    output_dir: str = Field(description="Folder for dice.csv and summary.json.")
+    references: str | None = Field(
+        None,
+        description="Folder of the reference label maps of a single domain, for cases "
+        "that the plan does not list. If not given, the references are those of the "
+        "cases of the split.",
+    )
+    raw_dir: RawDir = None
+    domains: tuple[str, ...] = Field(
+        (),
+        description="Domains to score; if empty, the only one of the plan, or those "
+        "with a folder in predictions.",
+    )
+    split: Split = Field(
+        "test", description="Split whose cases are scored, without references."
+    )
+    fold: int | None = Field(
+        None,
+        ge=0,
+        description="Fold whose cases form the validation split; if not given, the "
+        "cases of all folds are training cases.",
+    )
+    surface_tolerance_mm: SurfaceTolerance = None
+    num_workers: int | None = Field(
+        None,
+        ge=1,
+        description="Number of worker processes, each with one case at a time; the "
+        "number of cores if not given.",
+    )
+    on_bad_case: Literal["fail", "skip"] = Field(
+        "skip",
+        description="Stop at a case without a usable label map (fail), or continue, "
+        "list it at the end and exit with status 1 (skip).",
+    )
+    max_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Memory limit of each worker process, GB; half of the machine's "
+        "memory if not given.",
+    )
+    log: LogConfig = LogConfig()

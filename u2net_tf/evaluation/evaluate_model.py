@@ -11,10 +11,11 @@ from typing import NamedTuple, TypeAlias
 
 from absl import logging
 
-from u2net_tf import files, locks
+from u2net_tf import locks
 from u2net_tf.config.evaluation import EvaluateConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation import listed_cases, scoring, tables
+from u2net_tf.evaluation import listed_cases, results, scoring, tables
+from u2net_tf.evaluation.results import Evaluation
 from u2net_tf.inference import ensemble, outputs
 from u2net_tf.inference.backends import keras
 from u2net_tf.models.checkpoint_paths import checkpoint_hash
@@ -26,27 +27,6 @@ from u2net_tf.wording import first_few, quantity
 
 # A domain to score, and the folders of its models.
 _Choice: TypeAlias = tuple[tuple[pathlib.Path, ...], Domain]
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Result of `evaluate_model`.
-
-    Attributes:
-      rows: the scores per class.
-      regions: the scores per region.
-      num_cases: number of cases that were scored.
-      checkpoint: path of the model's checkpoint, or several paths.
-      output_dir: folder of the files that were written.
-      skipped: "domain/case" -> reason of the cases that could not be used.
-    """
-
-    rows: list[tables.ClassScore]
-    regions: list[tables.ClassScore]
-    num_cases: int
-    checkpoint: str
-    output_dir: pathlib.Path
-    skipped: dict[str, InputError]
 
 
 def evaluate_model(
@@ -91,24 +71,8 @@ def _evaluate(
         # The models of one group in memory at a time: they have reference cycles.
         gc.collect()
     skipped |= scored.skipped
-    if not scored.scores:
-        raise InputError(
-            "`split`",
-            expected="at least one usable case",
-            received="none",
-            hint=f"The first problem is: {next(iter(skipped.values()))}",
-        )
     summary = _summarize(config, chosen, seen, scored, skipped)
-    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scored.scores))
-    files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))
-    return Evaluation(
-        list(summary.classes),
-        list(summary.regions),
-        len(scored.scores),
-        summary.checkpoint,
-        output_dir,
-        skipped,
-    )
+    return results.write(output_dir, scored.scores, summary, skipped)
 
 
 def _summarize(
@@ -119,13 +83,9 @@ def _summarize(
     skipped: Mapping[str, InputError],
 ) -> tables.Summary:
     domains = [domain for _, domain in chosen]
-    rows = tables.summarize(scored.scores, domains)
     return tables.Summary(
         split=config.split,
         checkpoint=", ".join(scored.checkpoints.values()),
-        mean_dice=tables.mean_dice(rows),
-        classes=tuple(rows),
-        skipped={name: str(error) for name, error in skipped.items()},
         postprocessing=config.windows.postprocessing,
         prediction=config.changed_prediction,
         depths={name: d for name, d in scored.depths.items() if d is not None},
@@ -135,13 +95,8 @@ def _summarize(
         },
         training_cases=seen.cases,
         surface_tolerance_mm=config.surface_tolerance_mm,
-        regions=tuple(tables.summarize_regions(scored.scores, domains)),
-        region_classes={
-            f"{domain.name}/{region.name}": region.classes
-            for domain in domains
-            for region in domain.regions
-        },
         domains_with_unlisted_cases=seen.incomplete,
+        **results.summary_fields(scored.scores, domains, skipped),
     )
 
 

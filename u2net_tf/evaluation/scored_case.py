@@ -5,31 +5,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from u2net_tf import migrations, schema, work_log
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation.metrics import (
-    annotated_only,
-    dice,
-    false_positive_ml,
-    region_masks,
-)
-from u2net_tf.evaluation.surfaces import SurfaceScore, surface_scores
+from u2net_tf.evaluation.comparison import compare
 from u2net_tf.file_format import FileFormat
 from u2net_tf.inference.label_map_writing import write_label_map
 from u2net_tf.inference.outputs import LABEL_MAP, Outputs
 from u2net_tf.inference.predictor import Predictor
 from u2net_tf.inference.prepared_scan import PreparedScan
+from u2net_tf.plan.domains import Domain
 from u2net_tf.plan.labels import Region
 from u2net_tf.schema import MaybeNan, Text
 from u2net_tf.volumes import msd
 from u2net_tf.volumes.case_labels import read_labels
-from u2net_tf.volumes.class_volumes import voxel_volume_ml
-from u2net_tf.volumes.grid import Grid, Volume
+from u2net_tf.volumes.grid import Volume
 
 
 @schema.model
@@ -78,6 +72,24 @@ class Score:
                         expected="a finite number of at least 0",
                         received=value,
                     )
+
+    def covers(
+        self,
+        domain: Domain,
+        regions: tuple[Region, ...],
+        surface_tolerance_mm: float | None,
+    ) -> bool:
+        """Returns whether it has all classes, these regions and these surfaces."""
+        # A file that was edited may lack a class.
+        names = {label.name for label in domain.labels[1:]}
+        names |= {region.name for region in regions}
+        covered = self.dice.keys() == names >= self.false_positive_ml.keys()
+        covered &= self.regions == regions
+        if surface_tolerance_mm is not None:
+            covered &= self.surface_tolerance_mm == surface_tolerance_mm
+            covered &= self.hd95_mm.keys() == names
+            covered &= self.surface_dice.keys() == names
+        return covered
 
 
 SCORE = FileFormat(
@@ -147,15 +159,7 @@ class ScoredCase:
         content = self._read_score()
         if content is None or content.key != self._key:
             return None
-        # A file that was edited may lack a class.
-        names = {label.name for label in self._domain.labels[1:]}
-        names |= {region.name for region in self._regions}
-        is_complete = content.dice.keys() == names >= content.false_positive_ml.keys()
-        is_complete &= content.regions == self._regions
-        if self._tolerance_mm is not None:
-            is_complete &= content.surface_tolerance_mm == self._tolerance_mm
-            is_complete &= content.hd95_mm.keys() == names
-            is_complete &= content.surface_dice.keys() == names
+        is_complete = content.covers(self._domain, self._regions, self._tolerance_mm)
         return content if is_complete else None
 
     def is_predicted(self) -> bool:
@@ -179,76 +183,22 @@ class ScoredCase:
         else:
             raw = scan
             self.outputs.require_unedited()
-            classes = read_labels(self.outputs.label_map, raw, self._domain)
-        score = self._compare(reference, classes, raw.grid)
-        work_log.write_record(self._score_path, SCORE, score)
-        return score
-
-    def _compare(self, reference: np.ndarray, classes: np.ndarray, grid: Grid) -> Score:
-        domain = self._domain
-        masks = annotated_only(reference, classes, domain.ignore_index)
-        is_annotated = None
-        if domain.ignore_index is not None:
-            is_annotated = reference != domain.ignore_index
-        names = [label.name for label in domain.labels]
-        found = self._compare_classes(masks, names[1:], grid, is_annotated)
-        for region in self._regions:
-            inside = region_masks(masks, region.class_indices(domain.labels))
-            more = self._compare_classes(inside, [region.name], grid, is_annotated)
-            for field, values in more.items():
-                found[field] |= values
-        volumes = found.pop("false_positive_ml")
-        return Score(
+            classes = read_labels(self.outputs.label_map, raw.grid, self._domain)
+        score = Score(
             key=self._key,
-            false_positive_ml={
-                name: volume
-                for name, volume in volumes.items()
-                if not math.isnan(volume)
-            },
             surface_tolerance_mm=self._tolerance_mm,
             regions=self._regions,
-            **found,
-        )
-
-    def _compare_classes(
-        self,
-        masks: tuple[np.ndarray, np.ndarray],
-        names: Sequence[str],
-        grid: Grid,
-        is_annotated: np.ndarray | None,
-    ) -> dict[str, dict[str, float]]:
-        """Returns field of `Score` -> name of a foreground class -> value.
-
-        Args:
-          masks: class indices of the reference and of the prediction.
-          names: names of the foreground classes.
-          grid: grid of both.
-          is_annotated: see `surface_scores`.
-        """
-        num_classes = len(names) + 1
-        source = self._domain.preprocessing.spacing_source
-        found: dict[str, Iterable[float]] = {
-            "dice": dice(*masks, num_classes=num_classes),
-            "false_positive_ml": false_positive_ml(
-                *masks,
-                num_classes=num_classes,
-                voxel_ml=voxel_volume_ml(grid, source),
+            **compare(
+                reference,
+                classes,
+                raw.grid,
+                self._domain,
+                self._regions,
+                surface_tolerance_mm=self._tolerance_mm,
             ),
-        }
-        if self._tolerance_mm is not None:
-            surfaces = surface_scores(
-                *masks,
-                num_classes=num_classes,
-                spacing_mm=grid.spacing_mm(source),
-                tolerance_mm=self._tolerance_mm,
-                is_annotated=is_annotated,
-            )
-            for name in SurfaceScore._fields:
-                found[name] = [getattr(one, name) for one in surfaces]
-        return {
-            field: dict(zip(names, map(float, values), strict=True))
-            for field, values in found.items()
-        }
+        )
+        work_log.write_record(self._score_path, SCORE, score)
+        return score
 
     def _read_score(self) -> Score | None:
         return work_log.read_record(self._score_path, SCORE)

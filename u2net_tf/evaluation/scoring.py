@@ -154,7 +154,7 @@ def score_domain(
     with_surfaces = surface_tolerance_mm is not None
     return DomainScores(
         [
-            _case_score(domain, case, scores[case], with_surfaces=with_surfaces)
+            case_score(domain, case, scores[case], with_surfaces=with_surfaces)
             for case in cases
             if case in scores
         ],
@@ -162,10 +162,17 @@ def score_domain(
     )
 
 
-def _case_score(
+def case_score(
     domain: Domain, case: msd.Case, score: Score, *, with_surfaces: bool
 ) -> CaseScore:
-    """Returns a score, without surfaces unless they were requested this time."""
+    """Returns a score, without surfaces unless they were requested this time.
+
+    Args:
+      domain: domain of the case.
+      case: the case.
+      score: its score.
+      with_surfaces: whether surfaces were requested.
+    """
     surfaces = (score.hd95_mm, score.surface_dice) if with_surfaces else ()
     return CaseScore(
         domain.name, case.name, score.dice, score.false_positive_ml, *surfaces
@@ -197,7 +204,7 @@ def _read_case(
         case.image_paths, domain, **usable_cases.read_options(reading)
     )
     reference = case_labels.read_labels(
-        case.label_path, image, domain, max_memory_gb=limit
+        case.label_path, image.grid, domain, max_memory_gb=limit
     )
     if case.name in rescored:
         return image, reference

@@ -80,8 +80,9 @@ class Summary:
     """The content of `summary.json`.
 
     Attributes:
-      split: split of the cases that were scored.
-      checkpoint: path of the model's checkpoint, or several paths.
+      split: split of the cases that were scored; None for cases that are not of a plan.
+      checkpoint: path of the model's checkpoint, or several paths; for label maps that
+        existed already, where they were.
       mean_dice: mean over all classes, without regions; NaN if none has a Dice.
       classes: scores of the classes of all domains.
       skipped: "domain/case" -> reason for cases that could not be scored.
@@ -94,7 +95,8 @@ class Summary:
         None if an older version did not record it.
       checkpoint_hashes: domain -> `checkpoint_paths.checkpoint_hash` of the checkpoint
         that predicted, or those of several models that are averaged, joined by " + ";
-        None if an older version did not record it.
+        none for label maps that existed already, and None if an older version did not
+        record it.
       training_cases: "domain/case" of cases of another split that the model, or a model
         that it was initialized with, was trained on; None if an older version did not
         record them.
@@ -108,7 +110,7 @@ class Summary:
         version did not record them.
     """
 
-    split: Split
+    split: Split | None
     checkpoint: str
     mean_dice: MaybeNan
     classes: tuple[ClassScore, ...]

@@ -150,6 +150,10 @@ def _evaluation(summary: Summary, source: Source, path: pathlib.Path) -> Evaluat
     regions = [row for row in summary.regions if row.domain == domain.name]
     classes_of = summary.region_classes or {}
     unlisted = summary.domains_with_unlisted_cases
+    if summary.split is None:
+        raise InputError(
+            f"{path}: split", expected="a split of the plan", received="none"
+        )
     return Evaluation(
         split=summary.split,
         checkpoint=checkpoint,

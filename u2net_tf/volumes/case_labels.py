@@ -14,7 +14,7 @@ import numpy as np
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes import images
-from u2net_tf.volumes.grid import Volume, check_same_grid, reorient_to
+from u2net_tf.volumes.grid import Grid, Volume, check_same_grid, reorient_to
 from u2net_tf.wording import first_few, quantity
 
 # Kinds of label map faults.
@@ -112,9 +112,10 @@ def count_values(labels: np.ndarray) -> dict[int, int]:
 
 def read_labels(
     path: str | os.PathLike,
-    image: Volume,
+    grid: Grid,
     domain: Domain,
     *,
+    only_classes: bool = False,
     max_memory_gb: float | None = None,
 ) -> np.ndarray:
     """Reads and checks a label map and converts raw values to class indices.
@@ -125,8 +126,10 @@ def read_labels(
 
     Args:
       path: the file.
-      image: the image that the label map belongs to.
+      grid: grid of the image that the label map belongs to.
       domain: provides the classes and their values.
+      only_classes: whether the label map is a prediction, whose voxels must all have
+        the value of a class, whatever the plan says about others.
       max_memory_gb: see `memory.require_memory`.
 
     Returns:
@@ -138,10 +141,12 @@ def read_labels(
     """
     labels = images.load_labels(
         path,
-        round_labels=domain.preprocessing.round_labels,
+        round_labels=domain.preprocessing.round_labels and not only_classes,
         max_memory_gb=max_memory_gb,
     )
-    reoriented = reorient_to(labels, image.grid)
+    reoriented = reorient_to(labels, grid)
+    if only_classes:
+        require_known(labels, domain)
     _check_annotated(labels, domain.ignore_label)
     classes = np.zeros(reoriented.shape, np.uint8)
     values: list[tuple[int, ...]] = [label.values for label in domain.labels]

@@ -1,0 +1,82 @@
+"""Finds the label maps of cases in folders."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from u2net_tf.errors import InputError
+from u2net_tf.volumes import msd
+from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
+
+
+def list_label_maps(
+    folders: Sequence[pathlib.Path], domain: str, *, flat: bool
+) -> dict[str, pathlib.Path]:
+    """Returns the label maps of a domain in folders.
+
+    Args:
+      folders: folders with a folder named like the domain, or with its label maps.
+      domain: name of the domain.
+      flat: whether a folder without such a folder may have the label maps itself.
+
+    Returns:
+      Name without suffix -> file, sorted by name; hidden files are left out.
+
+    Raises:
+      InputError: if a folder is missing or has no label maps, or two files have the
+        same name, for example in different formats.
+    """
+    found: dict[str, pathlib.Path] = {}
+    for folder in folders:
+        place = folder / domain
+        if flat and not place.is_dir():
+            place = folder
+        if not place.is_dir():
+            received = "a file" if place.exists() else "no such folder"
+            raise InputError(place, expected="a folder", received=received)
+        volumes = [
+            path
+            for path in sorted(place.iterdir())
+            if is_scan_name(path) and not path.name.startswith(".")
+        ]
+        if not volumes:
+            suffixes = " or ".join(SCAN_SUFFIXES)
+            raise InputError(
+                place, expected=f"label maps ({suffixes})", received="none"
+            )
+        for path in volumes:
+            other = found.setdefault(scan_stem(path), path)
+            if other != path:
+                raise InputError(
+                    path,
+                    expected=f"one label map of {scan_stem(path)}",
+                    received=f"another one, {other}",
+                )
+    return dict(sorted(found.items()))
+
+
+def find_label_map(
+    label_maps: Mapping[str, pathlib.Path], case: msd.Case
+) -> pathlib.Path | None:
+    """Returns the label map of a case; None if there is none.
+
+    `evaluate` names label maps like the case, and `predict` like the file of the image,
+    for example `case_0000.nii.gz`.
+
+    Args:
+      label_maps: result of `list_label_maps`.
+      case: the case.
+
+    Raises:
+      InputError: if there are two.
+    """
+    names = dict.fromkeys((case.name, scan_stem(case.image_path)))
+    found = [label_maps[name] for name in names if name in label_maps]
+    if len(found) > 1:
+        raise InputError(
+            found[0],
+            expected=f"one label map of {case.name}",
+            received=f"another one, {found[1]}",
+        )
+    return found[0] if found else None
