@@ -25,13 +25,22 @@ class RecordingExecutor(concurrent.futures.Executor):
 
     def __init__(self):
         self.futures = {}
+        self._submitted = threading.Condition()
 
     def submit(self, function, case):
-        self.futures[case] = concurrent.futures.Future()
+        with self._submitted:
+            self.futures[case] = concurrent.futures.Future()
+            self._submitted.notify_all()
         return self.futures[case]
 
-    def finish(self, case):
-        self.futures[case].set_result(f"result of {case}")
+    def finish(self, case, error=None):
+        """Ends a case with its result or an error, once it has been submitted."""
+        with self._submitted:
+            assert self._submitted.wait_for(lambda: case in self.futures, 60)
+        if error is None:
+            self.futures[case].set_result(f"result of {case}")
+        else:
+            self.futures[case].set_exception(error)
 
 
 class TestMapCases:
@@ -65,9 +74,7 @@ class TestMapCases:
         executor = RecordingExecutor()
         found = parallel.map_cases(str, "ab", executor)
         error = InputError("a", expected="this", received="that")
-        threading.Timer(
-            0.05, lambda: executor.futures["a"].set_exception(error)
-        ).start()
+        threading.Timer(0.05, executor.finish, ["a", error]).start()
         with pytest.raises(InputError, match="a: expected this"):
             next(found)
         assert executor.futures["b"].cancelled()
@@ -85,9 +92,7 @@ class TestMapCases:
         executor = RecordingExecutor()
         found = parallel.map_cases(str, "ab", executor)
         error = concurrent.futures.BrokenExecutor()
-        threading.Timer(
-            0.05, lambda: executor.futures["a"].set_exception(error)
-        ).start()
+        threading.Timer(0.05, executor.finish, ["a", error]).start()
         with pytest.raises(concurrent.futures.BrokenExecutor):
             next(found)
         assert not executor.futures["b"].cancelled()
