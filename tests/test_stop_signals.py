@@ -78,20 +78,26 @@ class TestDeferred:
 
 
 # The arguments are signals to send, one second apart by the process's own clock; one
-# that starts with "=" arrives together with the previous one.
+# that starts with "=" arrives together with the previous one. The next one is sent once
+# the time of the previous one has been read; the end waits for the last one.
 SCRIPT = """
-import os, signal, sys, time
+import os, signal, sys, threading
 from u2net_tf.stop_signals import DeferredSignals
 
-now = [0]
+now, is_read = [0], threading.Semaphore(0)
+def clock():
+    time = now[0]
+    is_read.release()
+    return time
+
 def show(number, ends):
     print(number.name, ends, file=sys.stderr, flush=True)
 
-with DeferredSignals(show, clock=lambda: now[0]) as signals:
+with DeferredSignals(show, clock=clock) as signals:
     for name in sys.argv[1:]:
         now[0] += not name.startswith("=")
         os.kill(os.getpid(), signal.Signals[name.lstrip("=")])
-        time.sleep(0.2)
+        is_read.acquire()
 print(signals.received.name)
 """
 
