@@ -1,5 +1,6 @@
 """TF_CONFIG, and waiting for the other workers."""
 
+import contextlib
 import json
 import re
 import socket
@@ -130,12 +131,24 @@ def address_of(server):
     return f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.fixture
 def unused_address():
-    with listen() as server:
-        return address_of(server)
+    """Returns an address where nobody listens, except for the test itself.
+
+    Its port is reserved: bound without listening, with SO_REUSEADDR, as `listen` does.
+    """
+    with contextlib.ExitStack() as reserved:
+
+        def reserve():
+            own = reserved.enter_context(socket.socket())
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            own.bind(("127.0.0.1", 0))
+            return address_of(own)
+
+        yield reserve
 
 
-def test_waits_for_others_and_names_them_each_minute(lines):
+def test_waits_for_others_and_names_them_each_minute(lines, unused_address):
     with listen() as server:
         own, missing = unused_address(), unused_address()
         cluster = Cluster((own, address_of(server), missing))
@@ -147,7 +160,9 @@ def test_waits_for_others_and_names_them_each_minute(lines):
     assert lines == [text] * 3
 
 
-def test_an_answer_is_enough_even_if_the_other_has_closed_its_port_since():
+def test_an_answer_is_enough_even_if_the_other_has_closed_its_port_since(
+    unused_address,
+):
     own, other = unused_address(), unused_address()
     servers = [listen(int(other.rpartition(":")[2]))]
     third = []
@@ -162,7 +177,7 @@ def test_an_answer_is_enough_even_if_the_other_has_closed_its_port_since():
     third.pop().close()
 
 
-def test_answers_while_it_waits():
+def test_answers_while_it_waits(unused_address):
     own, other = unused_address(), unused_address()
     port = int(own.rpartition(":")[2])
     clock = Clock(
@@ -175,7 +190,7 @@ def test_answers_while_it_waits():
     listen(port).close()
 
 
-def test_a_port_in_use():
+def test_a_port_in_use(unused_address):
     with listen() as server:
         cluster = Cluster((address_of(server), unused_address()))
         name = re.escape(cluster.name(0))
@@ -198,7 +213,7 @@ def wait_in_thread(cluster):
     return thread, errors
 
 
-def test_a_worker_that_introduces_itself():
+def test_a_worker_that_introduces_itself(unused_address):
     addresses = (unused_address(), unused_address())
     clock = Clock(limit=1)
     with Cluster(addresses, 1)._listening():
@@ -207,7 +222,7 @@ def test_a_worker_that_introduces_itself():
 
 
 @pytest.mark.parametrize("difference", ["order", "number"])
-def test_workers_with_different_lists(difference):
+def test_workers_with_different_lists(difference, unused_address):
     """TensorFlow would wait for ever, and not be interrupted by a signal."""
     a, b = unused_address(), unused_address()
     other = Cluster((b, a)) if difference == "order" else Cluster((a, b, b + "1"), 1)
