@@ -222,8 +222,10 @@ def test_a_worker_that_introduces_itself(unused_address):
 
 
 @pytest.mark.parametrize("difference", ["order", "number"])
-def test_workers_with_different_lists(difference, unused_address):
+def test_workers_with_different_lists(difference, unused_address, monkeypatch):
     """TensorFlow would wait for ever, and not be interrupted by a signal."""
+    # On a busy machine, a greeting may take longer.
+    monkeypatch.setattr(cluster_module, "_GREETING_SECONDS", 20)
     a, b = unused_address(), unused_address()
     other = Cluster((b, a)) if difference == "order" else Cluster((a, b, b + "1"), 1)
     found = [wait_in_thread(each) for each in (Cluster((a, b)), other)]
