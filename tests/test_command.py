@@ -109,7 +109,9 @@ def test_ctrl_c_reraised_as_another_error():
 
 @pytest.mark.parametrize("body", ["raise KeyboardInterrupt", AS_ANOTHER_ERROR])
 def test_ctrl_c_while_a_command_is_imported(body):
-    source = f"import os, signal, time\nfrom u2net_tf import command\n{body}"
+    # Background jobs of a shell ignore it, and so would this one.
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    source = f"import os, signal, time\n{heard}\nfrom u2net_tf import command\n{body}"
     done = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, encoding="utf-8", cwd=ROOT
     )
