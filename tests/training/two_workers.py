@@ -34,12 +34,16 @@ from u2net_tf.training.stop_requests import StopRequests  # noqa: E402
 DISTRIBUTION = "multi_worker_mirrored"
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
+def reserve_ports(count):
+    """Returns sockets with ports that no other process is given meanwhile.
+
+    They are bound without listening, so that TensorFlow can listen on the ports.
+    """
+    sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
-        each.close()
-    return ports
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        each.bind(("127.0.0.1", 0))
+    return sockets
 
 
 def run(index, what, data_dir, work):
@@ -128,7 +132,8 @@ def lost(config, index):
 
 
 def main():
-    ports = free_ports(2)
+    reserved = reserve_ports(2)
+    ports = [each.getsockname()[1] for each in reserved]
     # Forked before TensorFlow has started a thread.
     child = os.fork()
     index = 0 if child else 1
