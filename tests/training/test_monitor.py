@@ -50,7 +50,19 @@ def write(folder, *rows, first_step=0):
     for row in rows:
         writer.write(row)
     writer.close()
+    pad_numbers(folder / "tensorboard")
     return writer
+
+
+def pad_numbers(folder):
+    """Makes the names of event files sort in the order in which they were made.
+
+    TensorBoard reads them in the order of their names. These consist of the second, the
+    process and the number of the file, so that 10 comes before 9 in the same second.
+    """
+    for path in folder.glob("*.v2"):
+        start, number, suffix = path.name.rsplit(".", 2)
+        path.rename(path.with_name(f"{start}.{int(number):06}.{suffix}"))
 
 
 def read(folder):
