@@ -119,6 +119,7 @@ def make_model(domains=(ONE, TWO), adapter="separable", seed=0, **settings):
         plan=Plan(tuple(domains)),
         **{"pools": (1, 0, 1), "base_channels": 2, "adapter": adapter, **settings},
     )
+    keras.utils.set_random_seed(seed)
     network = build_network(spec)
     generator = np.random.default_rng(seed)
     for variable in network.variables:
