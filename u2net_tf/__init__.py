@@ -16,9 +16,12 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from u2net_tf.config.evaluation import EvaluateConfig, ScoreConfig
     from u2net_tf.config.inference import ComposeConfig
     from u2net_tf.config.training import AdaptConfig, TrainConfig
     from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
+    from u2net_tf.evaluation.evaluate_model import evaluate_model
+    from u2net_tf.evaluation.score_label_maps import score_label_maps
     from u2net_tf.inference.backends.keras import load_predictor
     from u2net_tf.inference.backends.load_segmenter import load
     from u2net_tf.inference.predictor import Prediction, Predictor
@@ -54,6 +57,7 @@ __all__ = [
     "AdaptConfig",
     "ComposeConfig",
     "Domain",
+    "EvaluateConfig",
     "InputError",
     "Label",
     "ModelSpec",
@@ -61,6 +65,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Preprocessing",
+    "ScoreConfig",
     "Segmentation",
     "Segmenter",
     "StoppedEarlyError",
@@ -71,6 +76,7 @@ __all__ = [
     "Volume",
     "adapt_model",
     "compose_models",
+    "evaluate_model",
     "focal",
     "load",
     "load_network",
@@ -83,6 +89,7 @@ __all__ = [
     "save_label_map",
     "save_labels",
     "save_model",
+    "score_label_maps",
     "segmentation_loss",
     "train_model",
 ]
@@ -92,6 +99,7 @@ _MODULES = {
     "AdaptConfig": "config.training",
     "ComposeConfig": "config.inference",
     "Domain": "plan.domains",
+    "EvaluateConfig": "config.evaluation",
     "InputError": "errors",
     "Label": "plan.labels",
     "ModelSpec": "models.spec",
@@ -99,6 +107,7 @@ _MODULES = {
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
     "Preprocessing": "plan.preprocessing",
+    "ScoreConfig": "config.evaluation",
     "Segmentation": "inference.segmentation",
     "Segmenter": "inference.segmenter",
     "StoppedEarlyError": "errors",
@@ -109,6 +118,7 @@ _MODULES = {
     "Volume": "volumes.grid",
     "adapt_model": "training.adaptation:adapt",
     "compose_models": "models.composition",
+    "evaluate_model": "evaluation.evaluate_model",
     "focal": "losses",
     "load": "inference.backends.load_segmenter",
     "load_network": "models.loading",
@@ -121,6 +131,7 @@ _MODULES = {
     "save_label_map": "volumes.label_map_files",
     "save_labels": "volumes.nifti",
     "save_model": "models.loading",
+    "score_label_maps": "evaluation.score_label_maps",
     "segmentation_loss": "losses",
     "train_model": "training.runs:train",
 }
