@@ -79,6 +79,8 @@ COMMON = (
     ("min_learning_rate", "1e-5", 1e-5),
     ("loss_ema_decay", "0.6", 0.6),
     ("loss_window_epochs", "20", 20),
+    ("learning_rate_schedule", "polynomial", "polynomial"),
+    ("polynomial_power", "0.5", 0.5),
     ("weight_decay", "0.3", 0.3),
     ("detach_focal_factor", "true", True),
     ("region_loss_weight", "0.5", 0.5),
@@ -369,6 +371,8 @@ FLAGS = {
 }
 
 
+# Flags that others require.
+NEEDED = {"learning_rate_schedule": {"max_epochs": "9"}}
 COMMANDS = [
     f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
@@ -425,7 +429,7 @@ def test_each_flag_sets_its_setting(config):
     default = read(config, [f"--{n}={v}" for n, v in needed.items()]).flat()
     together = read(config, arguments_of(config)).flat()
     for name, text, expected in FLAGS[config]:
-        given = {**needed, name: text}
+        given = {**needed, **NEEDED.get(name, {}), name: text}
         alone = read(config, [f"--{n}={v}" for n, v in given.items()]).flat()
         setting = name if name in alone else f"{name}_"
         assert alone[setting] == expected, name

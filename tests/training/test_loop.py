@@ -228,6 +228,23 @@ class TestEnd:
         assert rates == pytest.approx([0.1] * 4 + [0.01] * 2)
         assert "6 steps in 6 epochs (ended by `min_learning_rate`" in runs.summary(run)
 
+    def test_a_polynomial_learning_rate(self, train, tmp_path, read_rows):
+        rule = {
+            "steps_per_epoch": 1,
+            "learning_rate": 0.1,
+            "learning_rate_schedule": "polynomial",
+            "polynomial_power": 2.0,
+        }
+        run = train(tmp_path / "a", max_epochs=2, **rule)
+        assert "2 steps in 2 epochs (ended by `max_epochs`" in runs.summary(run)
+        rates = [float(row["learning_rate"]) for row in read_rows(tmp_path / "a")]
+        assert rates == pytest.approx([0.1, 0.025])
+        # A run that is extended continues on the longer polynomial.
+        run = train(tmp_path / "a", max_epochs=4, **rule)
+        rates = [float(row["learning_rate"]) for row in read_rows(tmp_path / "a")]
+        assert rates == pytest.approx([0.1, 0.025, 0.025, 0.00625])
+        assert [float(o.learning_rate) for o in run._trainer.optimizers] == [0.0] * 3
+
     def test_learning_rate_of_the_schedule_reaches_the_optimizers(
         self, train, tmp_path
     ):

@@ -265,6 +265,19 @@ class TestFolder:
         assert f"--model_dir={folder}" in lines
         assert "--seed=7" in lines
 
+    def test_a_resumed_run_has_the_learning_rate_of_its_polynomial(
+        self, train, tmp_path, caplog
+    ):
+        rule = {"steps_per_epoch": 1, "learning_rate_schedule": "polynomial"}
+        train(tmp_path, max_epochs=2, learning_rate=0.2, **rule)
+        caplog.clear()
+        train(tmp_path, max_epochs=4, learning_rate=0.8, polynomial_power=1.0, **rule)
+        (said,) = [text for text in caplog.messages if "changed flags" in text]
+        assert said.startswith(
+            "resuming from step 2 with changed flags; the new values apply from here, "
+            "where the learning rate is 0.4: was --"
+        )
+
     def test_changed_flags_of_a_resumed_run_are_logged(
         self, train, make_config, folder, caplog
     ):

@@ -13,18 +13,23 @@ from u2net_tf.models.run_state import (
 from u2net_tf.training import schedule
 
 # Checks every second epoch; without decay, the moving average is the last loss.
-RULE = ScheduleConfig(
-    patience_epochs=2,
-    plateau_min_delta=0.1,
-    plateau_factor=0.25,
-    min_learning_rate=0.2,
-    loss_ema_decay=0.0,
+RULE = RunningConfig.from_flat(
+    {
+        "data_dir": "a",
+        "model_dir": "b",
+        "learning_rate": 1.0,
+        "patience_epochs": 2,
+        "plateau_min_delta": 0.1,
+        "plateau_factor": 0.25,
+        "min_learning_rate": 0.2,
+        "loss_ema_decay": 0.0,
+    }
 )
 
 
 def run(losses, state=None, learning_rate=1.0, **changes):
     """Returns the states after each of the losses."""
-    rule = RULE.with_changes(**changes)
+    rule = RULE.with_changes(learning_rate=learning_rate, **changes)
     state = state or schedule.initial_state(learning_rate)
     states = []
     for loss in losses:
@@ -214,6 +219,79 @@ class TestResume:
         assert schedule.resumed(lower, saved).learning_rate == 0.0625
 
 
+class TestPolynomial:
+    RULE = {"learning_rate_schedule": "polynomial", "max_epochs": 4}
+    # (1 - epochs / 4) ** 0.9
+    RATES = (1.0, 0.75**0.9, 0.5**0.9, 0.25**0.9, 0.0)
+
+    def test_the_rate_after_each_epoch(self):
+        # Not that of plateaus, even if the loss rises.
+        assert rates([1.0, 5.0, 9.0, 9.0], **self.RULE) == pytest.approx(self.RATES[1:])
+
+    def test_power_and_initial_rate(self):
+        found = rates([1.0] * 3, learning_rate=8.0, polynomial_power=2.0, **self.RULE)
+        assert found == [4.5, 2.0, 0.5]
+
+    def test_ends_after_the_last_epoch(self):
+        # The rate falls below `min_learning_rate` before.
+        states = run([1.0] * 4, min_learning_rate=0.9, **self.RULE)
+        assert [s.finished for s in states] == [False, False, False, True]
+        assert states[-1].learning_rate == 0
+
+    def test_the_average_of_the_loss_is_logged_as_before(self):
+        states = run([4.0, 8.0, 0.0], loss_ema_decay=0.75, **self.RULE)
+        assert [s.moving_average for s in states] == [4.0, 5.0, 3.75]
+
+    def test_a_resumed_run_is_the_same(self):
+        uninterrupted = run([1.0] * 4, **self.RULE)
+        for stop in (1, 2, 3):
+            state = schedule.resumed(
+                RULE.with_changes(**self.RULE), uninterrupted[stop - 1]
+            )
+            assert state == uninterrupted[stop - 1]
+            assert run([1.0] * (4 - stop), state, **self.RULE) == uninterrupted[stop:]
+
+    def test_a_resumed_run_with_other_settings(self):
+        saved = run([1.0] * 2, **self.RULE)[-1]
+        longer = RULE.with_changes(**self.RULE | {"max_epochs": 8})
+        state = schedule.resumed(longer, saved)
+        assert state.learning_rate == 0.75**0.9
+        # One that has ended goes on.
+        ended = run([1.0] * 4, **self.RULE)[-1]
+        assert schedule.resumed(longer, ended).learning_rate == 0.5**0.9
+        assert not schedule.resumed(longer, ended).finished
+        shorter = RULE.with_changes(**self.RULE | {"max_epochs": 1})
+        assert schedule.resumed(shorter, saved).finished
+        # From plateaus.
+        other = run([5.0] * 4)[-1]
+        state = schedule.resumed(longer, other)
+        assert (state.learning_rate, state.finished) == (0.5**0.9, False)
+
+    def test_needs_an_end(self):
+        with pytest.raises(ValueError, match="`max_epochs`: expected a number of epo"):
+            RULE.with_changes(learning_rate_schedule="polynomial")
+
+    def test_settings_without_effect_are_logged(self, caplog):
+        caplog.set_level("INFO", logger="absl")
+        polynomial = RULE.with_changes(**self.RULE, polynomial_power=2.0)
+        schedule.warn_of_unused_settings(polynomial.schedule)
+        (message,) = caplog.messages
+        assert message == (
+            "without effect with `learning_rate_schedule`=polynomial: "
+            "`patience_epochs`=2, `plateau_min_delta`=0.1, `plateau_factor`=0.25, "
+            "`min_learning_rate`=0.2"
+        )
+        caplog.clear()
+        plateaus = ScheduleConfig(polynomial_power=2.0)
+        schedule.warn_of_unused_settings(plateaus)
+        assert caplog.messages == [
+            "`polynomial_power`=2 has no effect with `learning_rate_schedule`=plateau"
+        ]
+        caplog.clear()
+        schedule.warn_of_unused_settings(ScheduleConfig())
+        assert caplog.messages == []
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -224,6 +302,7 @@ class TestErrors:
             ("loss_ema_decay", 1.0),
             ("loss_ema_decay", -0.1),
             ("loss_window_epochs", -1),
+            ("polynomial_power", 0.0),
         ],
     )
     def test_name_the_field_out_of_range(self, name, value):

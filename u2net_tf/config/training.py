@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
@@ -80,16 +80,32 @@ class OptimizerConfig(Config):
 class ScheduleConfig(Config):
     """When the learning rate falls and when training ends.
 
-    A moving average of the epochs' training losses is checked every `patience_epochs`.
-    If it has not fallen by `plateau_min_delta` since the last check, the learning rate
-    is multiplied by `plateau_factor`; training ends when it is below
+    By default, a moving average of the epochs' training losses is checked every
+    `patience_epochs`. If it has not fallen by `plateau_min_delta` since the last check,
+    the learning rate is multiplied by `plateau_factor`; training ends when it is below
     `min_learning_rate`. The average is exponential, as in the paper, or the mean of
     the last `loss_window_epochs`, as in the published code, which checks it after each
     epoch once there are that many.
 
-    Reference: 3D U²-Net, section 3, "Implementation details".
+    Alternatively, the learning rate of an epoch is (1 - epochs done / `max_epochs`) **
+    `polynomial_power` times the initial one, as in nnU-Net.
+
+    Reference: 3D U²-Net, section 3, "Implementation details"; Isensee et al., nnU-Net,
+    Nature Methods 2021.
     """
 
+    learning_rate_schedule: Literal["plateau", "polynomial"] = Field(
+        "plateau",
+        description="Reduce the learning rate when the loss reaches a plateau, as in "
+        "the paper, or after every epoch, so that it is 0 after max_epochs, as in "
+        "nnU-Net (polynomial).",
+    )
+    polynomial_power: float = Field(
+        0.9,
+        gt=0,
+        description="Exponent of the polynomial: the learning rate of an epoch is (1 - "
+        "epochs done / max_epochs) ** polynomial_power times the initial one.",
+    )
     patience_epochs: int = Field(
         30, ge=1, description="Epochs between checks of the moving average of the loss."
     )
@@ -179,6 +195,14 @@ class RunningConfig(Config):
                 "`learning_rate`",
                 expected=f"at least `min_learning_rate`, which is {last}",
                 received=first,
+            )
+        is_polynomial = self.schedule.learning_rate_schedule == "polynomial"
+        if is_polynomial and not self.run.max_epochs:
+            raise InputError(
+                "`max_epochs`",
+                expected="a number of epochs, at the end of which the polynomial of "
+                "`learning_rate_schedule` is 0",
+                received="0, no limit",
             )
         return self
 

@@ -139,7 +139,7 @@ class Run:
         self.initial_cases = saved.initial_cases
         self._steps.resume(saved.step, saved.partial_epoch)
         if saved.schedule is not None:
-            self.state = schedule.resumed(self._config.schedule, saved.schedule)
+            self.state = schedule.resumed(self._config, saved.schedule)
         if not self.has_ended:
             warn_of_changed_regions(self._config, self._folder.saved_plan, self._plan)
         logging.info(
@@ -217,7 +217,7 @@ class Run:
         self._check_variables()
         dice = self._validate(epoch)
         totals = self._steps.totals
-        self.state = schedule.advance(self._config.schedule, self.state, totals.loss())
+        self.state = schedule.advance(self._config, self.state, totals.loss())
         is_scaled = self._trainer.loss_scale is not None
         # Set after every epoch.
         assert self.state.moving_average is not None

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from absl import logging
 
-from u2net_tf import files
-from u2net_tf.config import flagfile
 from u2net_tf.config.compute import ComputeConfig
 from u2net_tf.config.training import LossConfig, RunningConfig, TrainConfig
 from u2net_tf.models.build import build_network
@@ -24,13 +22,13 @@ from u2net_tf.models.initial_weights import (
     source_of_weights,
 )
 from u2net_tf.models.loading import require_no_inner_models, require_no_model
-from u2net_tf.models.run_flags import flags_path
 from u2net_tf.models.spec import ModelSpec, common_pools
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import load_converted
 from u2net_tf.training import schedule
 from u2net_tf.training.domain_losses import domain_losses, require_regions
+from u2net_tf.training.flags_file import write_flags
 from u2net_tf.training.gate_loss import gate_loss
 from u2net_tf.training.head_weights import head_weights
 from u2net_tf.training.loop import Run
@@ -241,66 +239,11 @@ def finish(run: Run, config: RunningConfig, *, started: float) -> None:
     run.open_input()
     # Written only once it is certain that the folder belongs to this model.
     if run.workers.is_chief:
-        _write_flags(run, config)
+        write_flags(run, config)
     if not run.has_ended:
         schedule.warn_of_unused_settings(config.schedule)
     run.train()
     run.minutes = (time.monotonic() - started) / 60
-
-
-def _write_flags(run: Run, config: RunningConfig) -> None:
-    """Writes `flags.txt`; logs the flags that a resumed run changes.
-
-    A run that has ended uses none of them, and keeps the flags that it had.
-    """
-    path = flags_path(run.model_dir)
-    text = flagfile.to_text(config)
-    if run.step and path.is_file():
-        before, problem = files.read_text(path)
-        if problem:
-            logging.warning(
-                "%s: %s. Renamed it to %s; changed flags cannot be reported",
-                path,
-                problem,
-                files.rename_as_damaged(path),
-            )
-        else:
-            text = flagfile.to_text(_with_initial_weights(before, config, path))
-            _report_changes(run, before, text, flagfile.optional_flags(type(config)))
-    if not run.has_ended:
-        files.write_text(path, text)
-
-
-def _report_changes(run: Run, before: str, now: str, optional: Collection[str]) -> None:
-    """Logs flags that a resumed run changes; see `flagfile.changes`."""
-    changes = flagfile.changes(before, now, optional)
-    if not changes:
-        return
-    effect = (
-        "the run has ended at step {}, so changed flags have no effect"
-        if run.has_ended
-        else "resuming from step {} with changed flags; the new values apply from "
-        "here, but the learning rate is the checkpoint's, {:.2g}"
-    )
-    effect = effect.format(run.step, run.state.learning_rate)
-    logging.warning("%s: %s", effect, "; ".join(changes))
-
-
-def _with_initial_weights(
-    before: str, config: RunningConfig, path: pathlib.Path
-) -> RunningConfig:
-    """Returns the settings of a resumed run with the `init_from` that it began with."""
-    used = flagfile.values(before).get("init_from")
-    if isinstance(config, TrainConfig) and config.init_from != used:
-        logging.warning(
-            "%s: `init_from` is used at the start of a run only, so the change has no "
-            "effect: was %s, now %s",
-            path,
-            used or "not given",
-            config.init_from or "not given",
-        )
-        return config.with_changes(init_from=used)
-    return config
 
 
 def summary(run: Run) -> str:
@@ -309,7 +252,9 @@ def summary(run: Run) -> str:
     if not run.workers.is_chief:
         own, chief = (run.workers.cluster.name(k) for k in (run.workers.index, 0))
         return f"{own}: finished; {chief} has written {folder}"
-    reason = "`min_learning_rate`" if run.state.finished else "`max_epochs`"
+    # A polynomial is 0 after `max_epochs`.
+    by_plateaus = run.state.finished and run.state.learning_rate > 0
+    reason = "`min_learning_rate`" if by_plateaus else "`max_epochs`"
     return (
         f"{folder}: {quantity(run.step, 'step')} in "
         f"{quantity(run.state.epochs, 'epoch')} (ended by {reason}; "

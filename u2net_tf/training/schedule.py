@@ -1,4 +1,4 @@
-"""Learning-rate schedule and stopping rule of the paper and of the published code."""
+"""Learning-rate schedules: that of the paper and the published code, and nnU-Net's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import math
 
 from absl import logging
 
-from u2net_tf.config.training import ScheduleConfig
+from u2net_tf.config.training import RunningConfig, ScheduleConfig
 from u2net_tf.models.run_state import PlateauState
+
+# Settings that decide when the learning rate is reduced, unless it is a polynomial.
+_OF_PLATEAUS = (
+    "patience_epochs",
+    "plateau_min_delta",
+    "plateau_factor",
+    "min_learning_rate",
+)
 
 
 def initial_state(learning_rate: float) -> PlateauState:
@@ -17,9 +25,25 @@ def initial_state(learning_rate: float) -> PlateauState:
 
 
 def warn_of_unused_settings(config: ScheduleConfig) -> None:
-    """Logs a warning if a decay was chosen for an average that has none."""
-    default = ScheduleConfig().loss_ema_decay
-    if config.loss_window_epochs and config.loss_ema_decay != default:
+    """Logs which settings have no effect although they are not the defaults."""
+    default = ScheduleConfig()
+    if config.learning_rate_schedule == "polynomial":
+        unused = [
+            f"`{name}`={getattr(config, name)}"
+            for name in _OF_PLATEAUS
+            if getattr(config, name) != getattr(default, name)
+        ]
+        if unused:
+            logging.info(
+                "without effect with `learning_rate_schedule`=polynomial: %s",
+                ", ".join(unused),
+            )
+    elif config.polynomial_power != default.polynomial_power:
+        logging.warning(
+            "`polynomial_power`=%g has no effect with `learning_rate_schedule`=plateau",
+            config.polynomial_power,
+        )
+    if config.loss_window_epochs and config.loss_ema_decay != default.loss_ema_decay:
         logging.warning(
             "`loss_ema_decay`=%g has no effect: with `loss_window_epochs`=%d, the "
             "schedule compares means over a window",
@@ -28,56 +52,73 @@ def warn_of_unused_settings(config: ScheduleConfig) -> None:
         )
 
 
-def resumed(config: ScheduleConfig, state: PlateauState) -> PlateauState:
+def resumed(config: RunningConfig, state: PlateauState) -> PlateauState:
     """Returns the state of a resumed run, possibly with changed settings.
 
     Args:
-      config: settings from now on. They decide whether training has ended; the
-        learning rate is kept. If the kind of average has changed, the reference loss is
-        reset.
+      config: settings from now on. They decide whether training has ended. The learning
+        rate is kept, unless it is a polynomial. If the kind of average has changed, the
+        reference loss is reset.
       state: the saved state.
     """
-    same_average = bool(state.window) == (config.loss_window_epochs > 0)
-    return dataclasses.replace(
-        state,
-        reference=state.reference if same_average else None,
-        finished=state.learning_rate < config.min_learning_rate,
+    rule = config.schedule
+    same_average = bool(state.window) == (rule.loss_window_epochs > 0)
+    return _with_end(
+        config,
+        dataclasses.replace(state, reference=state.reference if same_average else None),
     )
 
 
-def advance(config: ScheduleConfig, state: PlateauState, loss: float) -> PlateauState:
+def advance(config: RunningConfig, state: PlateauState, loss: float) -> PlateauState:
     """Returns the state after one more epoch.
 
     Args:
-      config: settings of the schedule.
+      config: settings of the run.
       state: the state before the epoch.
       loss: mean training loss of the epoch.
     """
+    rule = config.schedule
     average = loss
     window: tuple[float, ...] = ()
-    if config.loss_window_epochs:
-        window = (*state.window, loss)[-config.loss_window_epochs :]
+    if rule.loss_window_epochs:
+        window = (*state.window, loss)[-rule.loss_window_epochs :]
         average = math.fsum(window) / len(window)
     elif state.moving_average is not None:
         average = (
-            config.loss_ema_decay * state.moving_average
-            + (1 - config.loss_ema_decay) * loss
+            rule.loss_ema_decay * state.moving_average
+            + (1 - rule.loss_ema_decay) * loss
         )
     epochs = state.epochs + 1
     learning_rate, reference = state.learning_rate, state.reference
     # The mean of an incomplete window changes with every epoch that is added.
-    full = len(window) == config.loss_window_epochs
-    if full and epochs % config.patience_epochs == 0:
+    full = len(window) == rule.loss_window_epochs
+    if full and epochs % rule.patience_epochs == 0:
         before = math.inf if reference is None else reference
-        if average > before - config.plateau_min_delta:
+        if average > before - rule.plateau_min_delta:
             # 1 / 0.2 is exactly 5; multiplying by 0.2 may differ in the last bit.
-            learning_rate /= 1 / config.plateau_factor
+            learning_rate /= 1 / rule.plateau_factor
         reference = average
-    return PlateauState(
-        learning_rate=learning_rate,
-        epochs=epochs,
-        moving_average=average,
-        reference=reference,
-        finished=learning_rate < config.min_learning_rate,
-        window=window,
+    return _with_end(
+        config,
+        PlateauState(
+            learning_rate=learning_rate,
+            epochs=epochs,
+            moving_average=average,
+            reference=reference,
+            window=window,
+        ),
+    )
+
+
+def _with_end(config: RunningConfig, state: PlateauState) -> PlateauState:
+    """Returns the state with the rate of a polynomial, and whether the run ends."""
+    rule = config.schedule
+    if rule.learning_rate_schedule == "plateau":
+        finished = state.learning_rate < rule.min_learning_rate
+        return dataclasses.replace(state, finished=finished)
+    remaining = max(0.0, 1 - state.epochs / config.run.max_epochs)
+    return dataclasses.replace(
+        state,
+        learning_rate=config.optimizer.learning_rate * remaining**rule.polynomial_power,
+        finished=remaining == 0,
     )
