@@ -433,7 +433,7 @@ def test_all_headers_are_read_before_the_first_prediction(damaged, models):
 
 
 def test_no_usable_case_is_an_error(damaged):
-    with pytest.raises(InputError, match="one usable case. .* problem is: .*two_2.nii"):
+    with pytest.raises(InputError, match="`split`: .* problem is: .*two_2.nii"):
         evaluate_model(damaged(domains=("Task92_Two",)))
 
 

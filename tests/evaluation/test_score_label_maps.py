@@ -254,10 +254,16 @@ class TestCasesThatCannotBeUsed:
     def test_none_can_be_used(self, score, folder, tmp_path):
         path = folder / ONE / "one_5.nii.gz"
         path.write_bytes(b"no scan")
-        words = f"at least one usable case.*The first problem is: {path}"
+        words = f"`predictions`: expected at least .*The first problem is: {path}"
         with pytest.raises(InputError, match=words):
             score(folder, domains=(ONE,))
         assert not (tmp_path / "out").exists()
+
+    def test_the_split_is_empty(self, score, folder, tiny_data):
+        plan = Plan((dataclasses.replace(tiny_data.plan.domains[0], test=()),))
+        words = "`split`: expected cases in 'test'. Received: none in the plan"
+        with pytest.raises(InputError, match=words):
+            score(folder, plan=plan)
 
     def test_too_little_memory(self, score, folder):
         with pytest.raises(InputError, match=r"first problem is: .*`max_memory_gb`"):
@@ -308,6 +314,12 @@ class TestFolders:
     def test_domains_with_a_folder_are_scored(self, score, folder):
         shutil.rmtree(folder / ONE)
         assert {row.domain for row in score(folder).rows} == {TWO}
+
+    def test_all_are_listed_before_the_first_comparison(self, score, folder, tmp_path):
+        (folder / TWO / "two_2.nii.gz").unlink()
+        with pytest.raises(InputError, match=f"{TWO}: expected label maps"):
+            score(folder)
+        assert not (tmp_path / "out").exists()
 
     def test_missing_or_empty(self, score, folder, tmp_path):
         with pytest.raises(InputError, match="none: expected a folder. Received: no s"):

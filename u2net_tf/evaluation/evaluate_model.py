@@ -71,6 +71,7 @@ def _evaluate(
         # The models of one group in memory at a time: they have reference cycles.
         gc.collect()
     skipped |= scored.skipped
+    results.require_scores(scored.scores, skipped, "`split`")
     summary = _summarize(config, chosen, seen, scored, skipped)
     return results.write(output_dir, scored.scores, summary, skipped)
 
@@ -174,12 +175,7 @@ def _find_cases(
         domain.name: scoring.find_cases(domain, config.split, config.raw_dir)
         for domain in domains
     }
-    if not any(cases.values()):
-        raise InputError(
-            "`split`",
-            expected=f"cases in {config.split!r}",
-            received="none in the plan",
-        )
+    scoring.require_cases(cases.values(), config.split)
     skipped: dict[str, InputError] = {}
     for domain in domains:
         bad = scoring.check_headers(domain, cases[domain.name], config.reading)

@@ -34,6 +34,29 @@ class Evaluation:
     skipped: dict[str, InputError]
 
 
+def require_scores(
+    scores: Sequence[tables.CaseScore], skipped: Mapping[str, InputError], where: str
+) -> None:
+    """Checks that at least one case was scored.
+
+    Args:
+      scores: the scores of all cases.
+      skipped: "domain/case" -> reason of the cases that could not be used; not empty if
+        no case was scored.
+      where: the setting that the cases come from, for the error message.
+
+    Raises:
+      InputError: if no case was scored.
+    """
+    if not scores:
+        raise InputError(
+            where,
+            expected="at least one usable case",
+            received="none",
+            hint=f"The first problem is: {next(iter(skipped.values()))}",
+        )
+
+
 def summary_fields(
     scores: Sequence[tables.CaseScore],
     domains: Sequence[Domain],
@@ -45,17 +68,7 @@ def summary_fields(
       scores: the scores of all cases.
       domains: the domains, with the regions that were scored.
       skipped: "domain/case" -> reason of the cases that could not be used.
-
-    Raises:
-      InputError: if no case was scored.
     """
-    if not scores:
-        raise InputError(
-            "`split`",
-            expected="at least one usable case",
-            received="none",
-            hint=f"The first problem is: {next(iter(skipped.values()))}",
-        )
     rows = tables.summarize(scores, domains)
     return {
         "mean_dice": tables.mean_dice(rows),
@@ -82,7 +95,7 @@ def write(
       output_dir: folder of the files.
       scores: the scores of all cases.
       summary: the summary.
-      skipped: see `summary_fields`.
+      skipped: "domain/case" -> reason of the cases that could not be used.
     """
     files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
     files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))

@@ -125,22 +125,28 @@ def score_label_maps(
 
     Raises:
       InputError: if an input cannot be used, unless it is a case that is skipped, or
-        another run writes to the folder.
+        another run writes to the folder. A missing folder is detected before the first
+        comparison.
       StoppedError: if a worker process is killed.
     """
     output_dir = pathlib.Path(config.output_dir)
     domains = _choose_domains(config)
     with locks.locked(output_dir):
         outputs.require_writable([output_dir / "dice.csv", output_dir / "summary.json"])
+        # Before the first comparison, which may be one of many.
+        jobs = [
+            _list_jobs(config, domain, is_only=len(domains) == 1) for domain in domains
+        ]
+        scoring.require_cases(jobs, config.split)
         scores: list[tables.CaseScore] = []
         skipped: dict[str, InputError] = {}
-        for domain in domains:
-            jobs = _list_jobs(config, domain, is_only=len(domains) == 1)
+        for domain, of_domain in zip(domains, jobs, strict=True):
             found, unusable = _score_domain(
-                config, domain, jobs, executor=executor, progress=progress
+                config, domain, of_domain, executor=executor, progress=progress
             )
             scores += found
             skipped |= {f"{domain.name}/{name}": e for name, e in unusable.items()}
+        results.require_scores(scores, skipped, "`predictions`")
         summary = tables.Summary(
             split=None if config.references else config.split,
             checkpoint=f"label maps in {', '.join(config.predictions)}",
@@ -194,7 +200,8 @@ def _list_jobs(config: ScoreConfig, domain: Domain, *, is_only: bool) -> list[_J
     matched = {
         case: label_map_folders.find_label_map(label_maps, case) for case in cases
     }
-    others = [path for path in label_maps.values() if path not in matched.values()]
+    used = set(matched.values())
+    others = [path for path in label_maps.values() if path not in used]
     if others:
         logging.warning(
             "%s: %s of %s, such as %s, belong to no case %s and are not scored",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -53,6 +53,22 @@ def find_cases(domain: Domain, split: str, raw_dir: str | None) -> list[msd.Case
     """
     dataset = msd.read_domain(domain, raw_dir)
     return [dataset.case(name) for name in domain.cases(split)]
+
+
+def require_cases(cases: Iterable[Sequence[object]], split: str) -> None:
+    """Checks that there are cases to score.
+
+    Args:
+      cases: the cases of each domain.
+      split: the split to score.
+
+    Raises:
+      InputError: if no domain has any.
+    """
+    if not any(cases):
+        raise InputError(
+            "`split`", expected=f"cases in {split!r}", received="none in the plan"
+        )
 
 
 def check_headers(
