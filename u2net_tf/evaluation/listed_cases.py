@@ -125,12 +125,11 @@ def list_training_cases(
     """
     if split == "train":
         return ()
-    return tuple(
-        f"{domain.name}/{case}"
-        for one, domain in zip(chosen, domains, strict=True)
-        for case in domain.cases(split)
-        if case in one.seen.cases
-    )
+    found = []
+    for one, domain in zip(chosen, domains, strict=True):
+        seen = frozenset(one.seen.cases)
+        found += [f"{domain.name}/{c}" for c in domain.cases(split) if c in seen]
+    return tuple(found)
 
 
 def list_incomplete(chosen: Sequence[ModelDomain], split: Split) -> tuple[str, ...]:
