@@ -12,8 +12,9 @@ import tensorflow as tf
 from u2net_tf.errors import StoppedError
 from u2net_tf.wording import quantity
 
-# CUDA and XLA also report it as other errors than `ResourceExhaustedError`.
-_EXHAUSTED = re.compile("OOM|out[ _]of[ _]memory", re.IGNORECASE)
+# CUDA and XLA also report it as other errors than `ResourceExhaustedError`. Names of
+# domains and nodes may contain "oom".
+_EXHAUSTED = re.compile(r"\bOOM\b|(?i:out[ _]of[ _]memory)")
 # Names of nodes and functions before and after the text.
 _NODE = re.compile(r"\{\{\S*node .*?\}\}|\[Op:.*?\]")
 
