@@ -29,8 +29,8 @@ from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.checkpoint_paths import checkpoint_folder
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.composed_models import is_same_model
-from u2net_tf.models.loading import load_network, save_model
-from u2net_tf.models.run_state import RunState
+from u2net_tf.models.loading import load_network, load_spec_and_state, save_model
+from u2net_tf.models.run_state import RunState, SeenCases
 from u2net_tf.models.variables import own_by_name, shared_by_path
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
@@ -273,7 +273,12 @@ class TestFolders:
         config = AdapterRemoveConfig(
             model_dir=str(folders / "base"), domains=(ONE.name,)
         )
-        assert adapter_models.remove_adapters(config).domains == (FOUR.name,)
+        elsewhere = config.with_changes(output_dir=str(folders / "fewer"))
+        # The trunk has still been trained on the domain.
+        for each, name in ((elsewhere, "fewer"), (config, "base")):
+            assert adapter_models.remove_adapters(each).domains == (FOUR.name,)
+            _, state = load_spec_and_state(folders / name)
+            assert state.initial_cases == (SeenCases(ONE.name, (), False),)
         assert len(contents(folders / "base")) == 2
         with pytest.raises(InputError, match="`domains`: expected some of Task94_Four"):
             adapter_models.remove_adapters(config)

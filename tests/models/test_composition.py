@@ -13,7 +13,8 @@ from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_replacement, composed_models, composition
 from u2net_tf.models.build import build_network
 from u2net_tf.models.case_names import without_case_names
-from u2net_tf.models.loading import load_network, save_model
+from u2net_tf.models.loading import load_network, load_spec_and_state, save_model
+from u2net_tf.models.run_state import SeenCases
 
 pytestmark = pytest.mark.usefixtures("plain_implementation")
 
@@ -247,6 +248,9 @@ class TestComposeModels:
         before = files_of(tmp_path / "new")
         found = composition.compose_models(config)
         assert found.domains == (TWO.name,)
+        # Its cases are no longer named.
+        _, state = load_spec_and_state(tmp_path / "new")
+        assert state.initial_cases == (SeenCases(ONE.name, (), False),)
         written = files_of(tmp_path / "new")
         assert len(written) == 2
         if killed_at != "saving":

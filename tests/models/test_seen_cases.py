@@ -1,10 +1,12 @@
 """The cases that the weights of a model were trained on."""
 
+import dataclasses
+
 import toy
 
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.run_state import RunState, SeenCases
-from u2net_tf.models.seen_cases import seen_cases
+from u2net_tf.models.seen_cases import seen_cases, seen_domains
 from u2net_tf.models.spec import ModelSpec
 
 ONE, TWO = toy.ONE.name, toy.TWO.name
@@ -38,3 +40,18 @@ def test_without_case_names():
     found = seen_cases(spec, RunState(initial_cases=before))
     assert found[ONE] == SeenCases(ONE, ("other",), False)
     assert found[TWO].complete
+
+
+def test_domains_that_a_new_model_lacks():
+    """Their cases are not named, even if those of one source are."""
+    before = (SeenCases("Task93_Three", ("x",), True),)
+    sources = [
+        (SPEC, RunState(initial_cases=before)),
+        (without_case_names(SPEC), RunState()),
+    ]
+    only_one = dataclasses.replace(SPEC, plan=toy.PLAN.select([ONE]))
+    assert seen_domains(sources, only_one) == (
+        SeenCases("Task93_Three", (), False),
+        SeenCases(TWO, (), False),
+    )
+    assert seen_domains(sources[1:], SPEC) == ()

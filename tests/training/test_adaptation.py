@@ -148,13 +148,15 @@ def test_cases_that_the_parent_was_initialized_with(tiny_data, data_dir, tmp_pat
     before = (
         SeenCases(toy.ONE.name, ("one_9",), True),
         SeenCases(toy.TWO.name, ("two_2",), True),
+        SeenCases("Task93_Three", ("three_1",), True),
     )
     parent = save_parent(tmp_path / "a", tiny_data.plan, initial_cases=before)
     for epochs in (1, 2):
         adapt(parent, tmp_path / "b", toy.TWO.name, data_dir, max_epochs=epochs)
         _, state = load_spec_and_state(tmp_path / "b")
-        # Names of cases of the old domain are removed.
-        assert state.initial_cases == before[1:]
+        # The names of cases of domains other than the new one are removed.
+        third = SeenCases("Task93_Three", (), False)
+        assert state.initial_cases == (before[1], third)
 
 
 def test_can_be_stopped_like_training(parent, data_dir, tmp_path):

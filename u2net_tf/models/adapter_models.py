@@ -27,8 +27,9 @@ from u2net_tf.models.composed_models import (
     save_composed,
 )
 from u2net_tf.models.composition import compose
-from u2net_tf.models.loading import NEWEST, load_network
+from u2net_tf.models.loading import NEWEST, load_network, load_spec_and_state
 from u2net_tf.models.run_state import RunState
+from u2net_tf.models.seen_cases import seen_domains
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.wording import first_few
@@ -183,8 +184,11 @@ def _change(
         new_spec, new_network = change(spec, network)
         before = checksums.of_domains(spec, network)
         kept = {name: before[name] for name in before if name in new_spec.plan.names}
+        seen = seen_domains([load_spec_and_state(model_dir)], new_spec)
         if not is_in_place:
-            return save_composed(target, new_spec, new_network, kept)
+            return save_composed(
+                target, new_spec, new_network, kept, initial_cases=seen
+            )
         if is_same_model(newest, (new_spec, new_network)):
             checkpoint_paths.remove(older)
         else:
@@ -193,7 +197,7 @@ def _change(
             # leaves one or both, and the newest is used.
             step = checkpoint_paths.step_of(path) + 1
             saver = Checkpoints(target, new_spec, new_network, {}, keep=1)
-            saver.save(RunState(step=step))
+            saver.save(RunState(step=step, initial_cases=seen))
         return check_composed(target, kept)
 
 

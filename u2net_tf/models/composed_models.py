@@ -13,6 +13,7 @@ from u2net_tf.models.loading import (
     require_no_model,
     save_model,
 )
+from u2net_tf.models.run_state import SeenCases
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
@@ -46,7 +47,12 @@ def require_place_for_model(model_dir: str) -> None:
 
 
 def save_composed(
-    model_dir: str, spec: ModelSpec, network: DomainModel, before: Mapping[str, str]
+    model_dir: str,
+    spec: ModelSpec,
+    network: DomainModel,
+    before: Mapping[str, str],
+    *,
+    initial_cases: tuple[SeenCases, ...],
 ) -> ComposedModel:
     """Writes a composed model, unless it already exists, and verifies it.
 
@@ -55,6 +61,7 @@ def save_composed(
       spec: specification of the network.
       network: network of the composed model.
       before: domain -> checksum in the model that the domain was copied from.
+      initial_cases: see `seen_cases.seen_domains`.
 
     Raises:
       InputError: if the folder has a different model.
@@ -66,7 +73,7 @@ def save_composed(
     if is_saved_model(model_dir):
         _require_same(model_dir, spec, network)
     else:
-        save_model(model_dir, spec, network)
+        save_model(model_dir, spec, network, initial_cases=initial_cases)
     return check_composed(model_dir, before)
 
 

@@ -5,7 +5,8 @@ kept. Nothing is computed, so variables and logits stay bit-identical, which `ch
 verifies. `compose_models` works on folders, the other functions in memory.
 
 Case names are not copied: for each copied domain the new model contains only the
-numbers of cases.
+numbers of cases. It records the names of domains that were removed, since the trunk was
+trained on them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from u2net_tf.models.composed_models import (
     require_place_for_model,
     save_composed,
 )
-from u2net_tf.models.loading import load_network
+from u2net_tf.models.loading import load_network, load_spec_and_state
+from u2net_tf.models.seen_cases import seen_domains
 from u2net_tf.models.spec import CaseCounts, ModelSpec, differing_setting
 from u2net_tf.models.variables import copy_variables, identical
 from u2net_tf.networks.domain_model import DomainModel
@@ -164,7 +166,8 @@ def _compose_models(config: ComposeConfig) -> ComposedModel:
     for source in models.values():
         before = checksums.of_domains(*source) | before
     kept = {name: before[name] for name in spec.plan.names}
-    return save_composed(config.model_dir, spec, network, kept)
+    seen = seen_domains(map(load_spec_and_state, config.models), spec)
+    return save_composed(config.model_dir, spec, network, kept, initial_cases=seen)
 
 
 def compose(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from u2net_tf.models.run_state import RunState, SeenCases
 from u2net_tf.models.spec import ModelSpec
 
@@ -28,3 +30,20 @@ def seen_cases(spec: ModelSpec, state: RunState) -> dict[str, SeenCases]:
             before.complete and spec.has_case_names(index),
         )
     return found
+
+
+def seen_domains(
+    sources: Iterable[tuple[ModelSpec, RunState]], spec: ModelSpec
+) -> tuple[SeenCases, ...]:
+    """Returns the domains that a model lacks and its weights were trained on.
+
+    Their cases are not named, since case names may identify patients.
+
+    Args:
+      sources: specification, and state of the run, of each model with weights of it.
+      spec: specification of the model.
+    """
+    names = dict.fromkeys(name for source in sources for name in seen_cases(*source))
+    return tuple(
+        SeenCases(name, (), False) for name in names if name not in spec.plan.names
+    )

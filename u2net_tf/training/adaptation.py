@@ -21,6 +21,7 @@ from u2net_tf.models.loading import (
     load_spec_and_state,
     require_no_inner_models,
 )
+from u2net_tf.models.seen_cases import seen_domains
 from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.progress import Progress, silent
@@ -118,9 +119,9 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         _require_parent(run, parent, network, checkpoint)
     else:
         # The parent may have been initialized with a model that had the domain.
-        _, state = load_spec_and_state(config.from_)
-        found = (seen for seen in state.initial_cases if seen.domain == new.name)
-        run.initial_cases = tuple(found)
+        parent_run = load_spec_and_state(config.from_)
+        of_new = [s for s in parent_run[1].initial_cases if s.domain == new.name]
+        run.initial_cases = (*of_new, *seen_domains([parent_run], spec))
     runs.finish(run, config, started=started)
     if not run.workers.is_chief:
         return AdaptResult(run, "")
