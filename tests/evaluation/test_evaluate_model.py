@@ -305,6 +305,12 @@ def test_cases_that_the_model_was_initialized_with(
     model_dir = config.model_dir[0]
     assert first.startswith(f"{model_dir}: 1 case of the split test had the name")
     assert second.startswith(f"{model_dir}: the model does not name all cases of Task")
+    caplog.clear()
+    evaluate_model(config.with_changes(split="train"))
+    path = tmp_path / "model" / "train" / "summary.json"
+    summary = json.loads(path.read_text())
+    assert summary["training_cases"] == caplog.messages == []
+    assert summary["domains_with_unlisted_cases"] == [toy.TWO.name]
 
 
 def test_models_that_differ_are_an_error_before_they_are_loaded(

@@ -101,16 +101,15 @@ def test_cases_of_initial_weights_are_training_cases():
     expected = tuple(f"{toy.ONE.name}/{case}" for case in toy.ONE.test)
     assert list_training_cases(served, domains, "test") == expected
     assert list_training_cases(served, domains, "train") == ()
-    assert list_incomplete(served, "test") == ()
+    assert list_incomplete(served) == ()
 
 
 def test_models_without_all_case_names_are_listed():
     spec = without_case_names(SPEC, [toy.TWO.name])
-    assert list_incomplete(serve(spec), "test") == (toy.TWO.name,)
-    assert list_incomplete(serve(spec), "train") == ()
+    assert list_incomplete(serve(spec)) == (toy.TWO.name,)
     state = RunState(initial_cases=(SeenCases(toy.ONE.name, ("one_0",), False),))
     served = serve(SPEC, state=state)
-    assert list_incomplete(served, "validation") == (toy.ONE.name,)
+    assert list_incomplete(served) == (toy.ONE.name,)
 
 
 def test_other_settings_are_those_of_the_model(write_plan):

@@ -320,6 +320,7 @@ class TestSettings:
         folder,
         domains=(ONE,),
         checkpoint="a/checkpoints/step-9",
+        split="test",
         **fields,
     ):
         scores = [
@@ -331,7 +332,7 @@ class TestSettings:
         rows = summarize(scores, domains)
         text = summary_to_json(
             Summary(
-                "test",
+                split,
                 checkpoint,
                 mean_dice(rows),
                 tuple(rows),
@@ -406,17 +407,26 @@ class TestSettings:
             self.pack(trained_dir, tmp_path, evaluation=(folder,))
 
     @pytest.mark.parametrize(
-        ("unlisted", "expected"), [(None, None), ((), True), ((ONE.name,), False)]
+        ("unlisted", "split", "expected"),
+        [
+            (None, "test", None),
+            ((), "test", True),
+            ((ONE.name,), "test", False),
+            ((ONE.name,), "train", False),
+        ],
     )
-    def test_unknown_training_cases(self, trained_dir, tmp_path, unlisted, expected):
+    def test_unknown_training_cases(
+        self, trained_dir, tmp_path, unlisted, split, expected
+    ):
         folder = self.write_summary(
-            tmp_path / "a", domains_with_unlisted_cases=unlisted
+            tmp_path / "a", split=split, domains_with_unlisted_cases=unlisted
         )
         file = self.pack(trained_dir, tmp_path, evaluation=(folder,))
         about = file.description.card.domains[0].evaluation
         assert about.lists_training_cases is expected
         words = "so whether some of the test cases are among them is unknown."
-        assert (words in file.page) == (expected is False)
+        assert (words in file.page) == (expected is False and split == "test")
+        assert "so whether some of the train cases" not in file.page
 
     def test_dice_of_other_weights(self, trained_dir, tmp_path):
         """The checkpoint of the scores has the same name, in another folder."""
@@ -439,7 +449,7 @@ class TestSettings:
         folder = self.write_summary(
             tmp_path / "a", checkpoint="label maps in a/step-9", checkpoint_hashes={}
         )
-        with pytest.raises(InputError, match=r"label maps in a/step-9, with another"):
+        with pytest.raises(InputError, match=r"label maps in a/step-9, without a hash"):
             self.pack(trained_dir, tmp_path, evaluation=(folder,))
 
     def test_dice_of_a_composed_model_without_a_hash(self, model_dir, tmp_path):

@@ -236,7 +236,7 @@ def _list_seen(
                 listed_cases.list_training_cases(ones, domains, config.split)
                 for ones in chosen
             ],
-            [listed_cases.list_incomplete(ones, config.split) for ones in chosen],
+            [listed_cases.list_incomplete(ones) for ones in chosen],
         )
     )
     where = config.plan or ", ".join(config.model_dir)
@@ -248,7 +248,7 @@ def _list_seen(
             config.split,
             first_few(cases),
         )
-    if incomplete:
+    if incomplete and config.split != "train":
         logging.warning(
             "%s: the model does not name all cases of %s that it was trained on, so "
             "whether cases of the split %s are among them is unknown",

@@ -132,18 +132,15 @@ def list_training_cases(
     return tuple(found)
 
 
-def list_incomplete(chosen: Sequence[ModelDomain], split: Split) -> tuple[str, ...]:
+def list_incomplete(chosen: Sequence[ModelDomain]) -> tuple[str, ...]:
     """Returns the domains whose models do not list all cases they were trained on.
 
     Args:
       chosen: the domains to score.
-      split: the split to score.
 
     Returns:
-      Their names; none for the split train.
+      Their names.
     """
-    if split == "train":
-        return ()
     return tuple(one.name for one in chosen if not one.seen.complete)
 
 

@@ -106,8 +106,8 @@ class Summary:
       region_classes: "domain/region" -> names of the region's classes; None if an older
         version did not record them.
       domains_with_unlisted_cases: domains whose models do not list all cases that they
-        were trained on, so that `training_cases` may lack some; None if an older
-        version did not record them.
+        were trained on, so that `training_cases` of another split than train may lack
+        some; None if an older version did not record them.
     """
 
     split: Split | None

@@ -142,7 +142,7 @@ def _dice(about: DomainCard) -> str:
     parts = [
         f"{found.checkpoint} on the {found.split} cases; {skipped} could not be scored."
     ]
-    if found.lists_training_cases is False:
+    if found.lists_training_cases is False and found.split != "train":
         parts.append(
             "The model did not name all cases that it was trained on, so whether some "
             f"of the {found.split} cases are among them is unknown."

@@ -194,7 +194,7 @@ def _require_checkpoint(
     else:
         scored = summary.checkpoint_hashes.get(name)
         is_packed = scored == checkpoint_hash(source.checkpoint)
-        difference = "with another hash"
+        difference = "with another hash" if scored else "without a hash"
     if not is_packed:
         raise InputError(
             f"{path}: checkpoint",
