@@ -286,6 +286,20 @@ class TestReferences:
         with pytest.raises(InputError, match="`references`: expected a single domain"):
             score(folder, references=str(folder))
 
+    @pytest.mark.parametrize(
+        ("name", "value"), [("raw_dir", "raw"), ("split", "train"), ("fold", 0)]
+    )
+    def test_settings_that_choose_cases_of_the_plan(
+        self, score, folder, tiny_data, name, value
+    ):
+        folds = (("one_0", "one_1"), ("one_2",))
+        one = dataclasses.replace(
+            tiny_data.plan.domains[0], folds=folds, train=(), validation=()
+        )
+        words = f"`{name}`: expected no value with `references`.* Received: {value}"
+        with pytest.raises(InputError, match=words):
+            score(folder, plan=Plan((one,)), references=str(folder), **{name: value})
+
 
 class TestFolders:
     def test_label_maps_that_belong_to_no_case(self, score, folder, tiny_data, caplog):

@@ -175,13 +175,27 @@ def _choose_domains(config: ScoreConfig) -> tuple[Domain, ...]:
                 f"{', '.join(config.predictions)}",
             )
     chosen = plan.select(names).with_fold(config.fold).domains
-    if config.references and len(chosen) > 1:
+    if config.references:
+        _check_references(config, chosen)
+    return chosen
+
+
+def _check_references(config: ScoreConfig, chosen: Sequence[Domain]) -> None:
+    """Checks that a folder of references does not contradict other settings."""
+    if len(chosen) > 1:
         raise InputError(
             "`references`",
             expected="a single domain",
             received=first_few([domain.name for domain in chosen]),
         )
-    return chosen
+    for name in ("raw_dir", "split", "fold"):
+        value = getattr(config, name)
+        if value != ScoreConfig.settings()[name].default:
+            raise InputError(
+                f"`{name}`",
+                expected="no value with `references`, whose cases are scored",
+                received=value,
+            )
 
 
 def _list_jobs(config: ScoreConfig, domain: Domain, *, is_only: bool) -> list[_Job]:

@@ -31,7 +31,8 @@ class Score:
     """Score of one case, as stored in a file.
 
     Attributes:
-      key: key of what the label map was predicted from.
+      key: key of what the label map was predicted from or, for a label map that existed
+        already, of its file and the reference.
       dice: label or region -> Dice; NaN if neither mask contains it.
       false_positive_ml: label or region -> predicted volume, for those that the
         reference does not contain.
