@@ -141,8 +141,12 @@ def test_regions_and_ignored_voxels(score, folder, tiny_data, tmp_path):
         regions=(Region("all", ("rim", "core")),),
     )
     found = score(
-        folder, plan=Plan((tiny_data.plan.domains[0], two)), raw_dir=str(moved)
+        folder,
+        plan=Plan((tiny_data.plan.domains[0], two)),
+        raw_dir=str(moved),
+        surface_tolerance_mm=0.1,
     )
+    assert {row.surface_dice for row in (*found.rows, *found.regions)} == {1}
     assert {row.label: row.mean for row in (*found.rows, *found.regions)} == {
         "organ": 1,
         "rim": 1,
@@ -168,6 +172,24 @@ def test_a_value_that_is_no_class(score, folder, tiny_data, value):
     edit(path, lambda array: np.where(array == 1, value, array))
     with pytest.raises(InputError, match=rf"{path}: .*Received: {value} in 216 voxels"):
         score(folder, plan=Plan((one,)), on_bad_case="fail")
+
+
+def test_values_that_are_no_integers(score, folder, tiny_data, tmp_path):
+    """Those of references are rounded if the plan says so, those of a model are not."""
+    moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+    one = tiny_data.plan.domains[0]
+    one = dataclasses.replace(
+        one,
+        preprocessing=dataclasses.replace(one.preprocessing, round_labels=True),
+    )
+    options = {"plan": Plan((one,)), "raw_dir": str(moved), "on_bad_case": "fail"}
+    path = pathlib.Path(ONE, "labelsTr", "one_5.nii.gz")
+    image = nib.load(moved / path)
+    nib.save(nib.Nifti1Image(image.get_fdata() * 1.0625, image.affine), moved / path)
+    assert score(folder, **options).rows[0].mean == 1
+    shutil.copy(moved / path, folder / ONE)
+    with pytest.raises(InputError, match=rf"{ONE}/one_5.nii.gz: expected"):
+        score(folder, **options)
 
 
 def test_folds_are_scored_together(score, tiny_data, tmp_path):
@@ -245,6 +267,33 @@ class TestCasesThatCannotBeUsed:
         assert found.num_cases == 1
         assert f"{path}: expected shape" in str(found.skipped[f"{ONE}/one_5"])
 
+    def test_a_reference_on_another_grid(self, score, folder, tiny_data, tmp_path):
+        """The grid is that of the image, even if prediction and reference agree."""
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        path = moved / ONE / "imagesTr" / "one_5.nii.gz"
+        edit(path, lambda array: array[1:])
+        found = score(folder, raw_dir=str(moved))
+        assert "labelsTr/one_5.nii.gz: expected shape" in str(
+            found.skipped[f"{ONE}/one_5"]
+        )
+
+    @pytest.mark.parametrize("what", ["image", "reference", "label map"])
+    def test_files_are_checked_before_the_first_comparison(
+        self, score, folder, tiny_data, tmp_path, monkeypatch, what
+    ):
+        moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
+        copy_references(tiny_data, folder / ONE, ONE, toy.ONE.train)
+        path = {
+            "image": moved / ONE / "imagesTr",
+            "reference": moved / ONE / "labelsTr",
+            "label map": folder / ONE,
+        }[what] / "one_2.nii.gz"
+        path.write_bytes(b"no scan")
+        monkeypatch.setattr(module, "compare", None)
+        options = {"domains": (ONE,), "split": "train", "raw_dir": str(moved)}
+        with pytest.raises(InputError, match=f"{path}: expected"):
+            score(folder, **options, on_bad_case="fail")
+
     def test_a_damaged_label_map(self, score, folder):
         path = folder / ONE / "one_5.nii.gz"
         path.write_bytes(b"no scan")
@@ -264,6 +313,20 @@ class TestCasesThatCannotBeUsed:
         words = "`split`: expected cases in 'test'. Received: none in the plan"
         with pytest.raises(InputError, match=words):
             score(folder, plan=plan)
+
+    def test_the_memory_limit_of_all_files(self, score, folder, monkeypatch):
+        limits = []
+        for place, name in ((module.images, "load_header"), (module, "read_labels")):
+            original = getattr(place, name)
+
+            def spy(*arguments, original=original, max_memory_gb=None, **options):
+                limits.append(max_memory_gb)
+                return original(*arguments, max_memory_gb=max_memory_gb, **options)
+
+            monkeypatch.setattr(place, name, spy)
+        score(folder, domains=(ONE,), max_memory_gb=3.0)
+        # Those of three files and, in a worker process, of the grid and two label maps.
+        assert limits == [3.0] * 6
 
     def test_too_little_memory(self, score, folder):
         with pytest.raises(InputError, match=r"first problem is: .*`max_memory_gb`"):
@@ -335,6 +398,13 @@ class TestFolders:
             score(folder)
         assert not (tmp_path / "out").exists()
 
+    def test_a_domain_that_only_one_folder_has(
+        self, score, folder, tiny_data, tmp_path
+    ):
+        other = copy_references(tiny_data, tmp_path / "other" / ONE, ONE, ["one_0"])
+        with pytest.raises(InputError, match=f"other/{TWO}: expected a folder"):
+            score(folder, other.parent)
+
     def test_missing_or_empty(self, score, folder, tmp_path):
         with pytest.raises(InputError, match="none: expected a folder. Received: no s"):
             score(tmp_path / "none", domains=(ONE,))
@@ -367,6 +437,35 @@ class TestRerun:
         assert len(compared) == 2
         assert np.isnan([row.hd95_mm for row in without.rows]).all()
         score(folder, surface_tolerance_mm=2.0)
+        assert len(compared) == 4
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"ignore_label": 9},
+            {"spacing_source": "affine"},
+            {"round_labels": True},
+            {"unknown_labels": "background"},
+        ],
+    )
+    def test_a_changed_plan(self, score, folder, tiny_data, compared, change):
+        one = tiny_data.plan.domains[0]
+        if "ignore_label" in change:
+            changed = dataclasses.replace(one, **change)
+        else:
+            preprocessing = dataclasses.replace(one.preprocessing, **change)
+            changed = dataclasses.replace(one, preprocessing=preprocessing)
+        assert changed != one
+        for plan in (one, changed, changed):
+            score(folder, plan=Plan((plan,)))
+        assert len(compared) == 2
+
+    def test_other_files_of_the_same_size_and_time(
+        self, score, folder, compared, tmp_path
+    ):
+        score(folder)
+        # Including the times of modification.
+        score(shutil.copytree(folder, tmp_path / "other"))
         assert len(compared) == 4
 
     def test_changed_files_are_compared_again(
@@ -409,9 +508,12 @@ def test_worker_processes(score, tiny_data, tmp_path, monkeypatch):
 
 
 def test_progress(score, folder):
-    bars = RecordedProgress()
-    score(folder, progress=lambda: bars)
-    assert bars.counts == [(ONE, "case", 1), (TWO, "case", 1)]
+    for done in (0, 1):
+        bars = RecordedProgress()
+        score(folder, progress=lambda bars=bars: bars)
+        assert bars.counts == [(ONE, "case", 1), (TWO, "case", 1)]
+        # Known scores count as done.
+        assert [bar.initial for bar in bars.bars] == [done, done]
 
 
 def test_the_folder_is_locked(score, folder, tmp_path):

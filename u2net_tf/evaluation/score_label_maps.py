@@ -55,13 +55,13 @@ class _Job:
         Raises:
           InputError: if not.
         """
-        limit = self.config.max_memory_gb
-        images.load_header(self.case.label_path, limit)
         if self.label_map is None:
             raise InputError(
                 self.folders, expected=f"a label map of {self.name}", received="none"
             )
-        images.load_header(self.label_map, limit)
+        # Only the first image, as its grid is that of the case.
+        for path in (self.case.image_path, self.case.label_path, self.label_map):
+            images.load_header(path, max_memory_gb=self.config.max_memory_gb)
 
     def key(self) -> str:
         """Returns the key of the score; see `work_log.work_key`."""
@@ -89,7 +89,7 @@ class _Job:
         domain, config = self.domain, self.config
         assert self.label_map is not None
         limit = config.max_memory_gb
-        grid = images.load_header(self.case.image_path, limit).grid
+        grid = images.load_header(self.case.image_path, max_memory_gb=limit).grid
         reference = read_labels(self.case.label_path, grid, domain, max_memory_gb=limit)
         prediction = read_labels(
             self.label_map, grid, domain, only_classes=True, max_memory_gb=limit
