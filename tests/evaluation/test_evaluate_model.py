@@ -286,17 +286,21 @@ def test_an_ensemble_is_scored(models, tmp_path, monkeypatch, caplog):
 def test_cases_that_the_model_was_initialized_with(
     models, tmp_path, monkeypatch, caplog
 ):
-    load = module.load_spec_and_state
+    load, checkpoints = module.load_spec_and_state, []
     seen = (
         SeenCases(toy.ONE.name, toy.ONE.test, True),
         SeenCases(toy.TWO.name, (), False),
     )
     state = RunState(initial_cases=seen)
-    monkeypatch.setattr(
-        module, "load_spec_and_state", lambda *given: (load(*given)[0], state)
-    )
-    config = configure(tmp_path)
+
+    def load_with_state(folder, checkpoint):
+        checkpoints.append(checkpoint)
+        return load(folder, checkpoint)[0], state
+
+    monkeypatch.setattr(module, "load_spec_and_state", load_with_state)
+    config = configure(tmp_path, checkpoint="best")
     evaluate_model(config)
+    assert checkpoints == ["best", "best"]
     path = tmp_path / "model" / "test" / "summary.json"
     summary = json.loads(path.read_text())
     assert summary["training_cases"] == ["Task91_One/one_5"]

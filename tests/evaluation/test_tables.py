@@ -222,6 +222,9 @@ class TestJson:
         assert math.isnan(older.classes[1].false_positive_ml)
         assert math.isnan(older.classes[1].hd95_mm)
         assert older.surface_tolerance_mm is None
+        # Not empty, which would mean that there are none.
+        assert older.checkpoint_hashes is older.training_cases is None
+        assert older.region_classes is older.domains_with_unlisted_cases is None
 
     def test_without_any_dice(self):
         assert json.loads(summary_text(ROWS[2:]))["mean_dice"] is None

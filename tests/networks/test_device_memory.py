@@ -50,6 +50,13 @@ def test_errors_of_cuda_and_xla(kind, text):
         raise error
 
 
+def test_long_errors_are_shortened():
+    """XLA lists the largest allocations."""
+    with pytest.raises(StoppedError) as caught, reporting_exhausted(describe):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM" + 999 * "m")
+    assert len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize("text", ["std::bad_alloc", ""])
 def test_errors_of_python(text):
     words = f"memory. Received: {text or 'MemoryError'}. Use less$"
