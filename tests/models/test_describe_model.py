@@ -159,10 +159,13 @@ def test_the_model_that_a_run_started_from(model, tmp_path, flag, words):
     assert row.split() == [*words.split(), "the/other"]
 
 
-@pytest.mark.parametrize(("weight", "expected"), [("0.5", 1), ("0.0", 0)])
-def test_regions_in_the_loss(model, tmp_path, weight, expected):
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [("--region_loss_weight=0.5", 1), ("--region_loss_weight=0.0", 0), ("", 0)],
+)
+def test_regions_in_the_loss(model, tmp_path, flag, expected):
     folder = shutil.copytree(model, tmp_path / "model")
-    (folder / "flags.txt").write_text(f"{FLAGS}--region_loss_weight={weight}\n")
+    (folder / "flags.txt").write_text(f"{FLAGS}{flag}\n")
     (found,) = describe_models(folder)
     text = description_table.to_text(found)
     assert text.count("region loss") == text.count("weight 0.5") == expected

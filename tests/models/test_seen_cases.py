@@ -2,8 +2,10 @@
 
 import dataclasses
 
+import pytest
 import toy
 
+from u2net_tf.errors import InputError
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.run_state import RunState, SeenCases
 from u2net_tf.models.seen_cases import seen_cases, seen_domains
@@ -55,3 +57,10 @@ def test_domains_that_a_new_model_lacks():
         SeenCases(TWO, (), False),
     )
     assert seen_domains(sources[1:], SPEC) == ()
+
+
+def test_a_domain_twice():
+    seen = SeenCases(ONE, (), True)
+    words = f"initial_cases: expected each domain once. Received: .*{ONE}"
+    with pytest.raises(InputError, match=words):
+        RunState(initial_cases=(seen, seen))

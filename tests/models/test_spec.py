@@ -76,6 +76,14 @@ class TestDifference:
         text = difference(SPEC, dataclasses.replace(SPEC, second_up_conv=other))
         assert text == f"expected last_decoder_kernel 3. Received: {kernel}"
 
+    def test_names_the_architecture_first(self):
+        """Other settings depend on it."""
+        other = {"adapter": "none", "architecture": "unet_sharp", "depth": 1}
+        other |= {"pools": (1, 1, 1), "second_up_conv": None}
+        changed = dataclasses.replace(SPEC, **other)
+        text = difference(SPEC, changed)
+        assert text == "expected architecture u2net. Received: unet_sharp"
+
     def test_names_the_domains(self):
         other = dataclasses.replace(SPEC, plan=toy.PLAN.select([toy.TWO.name]))
         assert difference(SPEC, other) == (
