@@ -326,14 +326,22 @@ class TestTranslateTfErrors:
         ):
             raise tf.errors.UnknownError(None, None, "it is\nunknown")
 
-    def test_memory_that_does_not_suffice(self, plain_dir, monkeypatch):
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [
+            ("it is\nout of memory", "memory"),
+            ("a; Too many open files", "file handles"),
+        ],
+    )
+    def test_resources_that_do_not_suffice(self, plain_dir, monkeypatch, text, what):
         monkeypatch.setattr(reading.CaseShards, "check", None)
-        words = f"{plain_dir / DOMAIN.name}: expected enough memory to read records"
+        start = f"{plain_dir / DOMAIN.name}: expected enough {what} to read records"
+        words = f"{start} .* Received: {' '.join(text.split())}"
         with (
-            pytest.raises(StoppedError, match=f"{words} .* Received: it is out of mem"),
+            pytest.raises(StoppedError, match=words),
             reading.translate_tf_errors([open_train(plain_dir)]),
         ):
-            raise tf.errors.ResourceExhaustedError(None, None, "it is\nout of memory")
+            raise tf.errors.ResourceExhaustedError(None, None, text)
 
     def test_other_errors_are_not_translated(self):
         with (

@@ -257,15 +257,18 @@ def translate_tf_errors(shards: Sequence[CaseShards]) -> Iterator[None]:
 
     Raises:
       InputError: in place of a TensorFlow error.
-      StoppedError: instead, if memory did not suffice.
+      StoppedError: instead, if memory or the number of open files did not suffice.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         folders = ", ".join(str(each.folder) for each in shards)
+        text = _on_one_line(error)
+        # Also the error if a process opens more files than it may.
+        what = "file handles" if "open files" in text else "memory"
         raise StoppedError(
-            f"{folders}: expected enough memory to read records and make batches of "
-            f"them. Received: {_on_one_line(error)}"
+            f"{folders}: expected enough {what} to read records and make batches of "
+            f"them. Received: {text}"
         ) from error
     except tf.errors.OpError as error:
         logging.info("reading a shard failed; checking all shards")
