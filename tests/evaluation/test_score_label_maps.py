@@ -439,6 +439,14 @@ class TestRerun:
         score(folder, surface_tolerance_mm=2.0)
         assert len(compared) == 4
 
+    def test_regions(self, score, folder, tiny_data, compared):
+        two = tiny_data.plan.domains[1]
+        for names, count in (("rim",), 1), (("rim",), 1), (("rim", "core"), 2):
+            regions = (Region("all", names),)
+            plan = Plan((dataclasses.replace(two, regions=regions),))
+            score(folder, plan=plan)
+            assert len(compared) == count
+
     @pytest.mark.parametrize(
         "change",
         [
