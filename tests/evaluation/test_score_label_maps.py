@@ -123,6 +123,21 @@ def test_a_label_map_in_another_format_and_orientation(score, folder):
     assert score(folder, domains=(ONE,)).rows[0].mean == 1
 
 
+@pytest.mark.parametrize("suffix", [".seg.nrrd", ".SEG.NRRD"])
+def test_segmentations_of_slicer(score, folder, suffix):
+    """As `predict` writes them with `output_format` seg_nrrd."""
+    path = folder / ONE / "one_5.nii.gz"
+    written = path.with_name("one_5.seg.nrrd")
+    SimpleITK.WriteImage(SimpleITK.ReadImage(path), written)
+    written.rename(path.with_name(f"one_5{suffix}"))
+    path.unlink()
+    found = score(folder, domains=(ONE,))
+    assert (found.num_cases, found.rows[0].mean) == (1, 1)
+    # Of reference and prediction.
+    found = score(folder, domains=(ONE,), references=str(folder))
+    assert (found.num_cases, found.rows[0].mean) == (1, 1)
+
+
 def test_regions_and_ignored_voxels(score, folder, tiny_data, tmp_path):
     moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved")
     path = moved / TWO / "labelsTr" / "two_2.nii.gz"

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import msd
+from u2net_tf.volumes import msd, seg_nrrd
 from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
 
 
@@ -21,7 +21,8 @@ def list_label_maps(
       flat: whether a folder without such a folder may have the label maps itself.
 
     Returns:
-      Name without suffix -> file, sorted by name; hidden files are left out.
+      Name without suffix (`.seg.nrrd` is one) -> file, sorted by name; hidden files
+      are left out.
 
     Raises:
       InputError: if a folder is missing or has no label maps, or two files have the
@@ -46,14 +47,22 @@ def list_label_maps(
                 place, expected=f"label maps ({suffixes})", received="none"
             )
         for path in volumes:
-            other = found.setdefault(scan_stem(path), path)
+            name = _stem(path)
+            other = found.setdefault(name, path)
             if other != path:
                 raise InputError(
                     path,
-                    expected=f"one label map of {scan_stem(path)}",
+                    expected=f"one label map of {name}",
                     received=f"another one, {other}",
                 )
     return dict(sorted(found.items()))
+
+
+def _stem(path: pathlib.Path) -> str:
+    """Returns the file name without suffix; that of 3D Slicer has two parts."""
+    if path.name.lower().endswith(seg_nrrd.SUFFIX):
+        return path.name[: -len(seg_nrrd.SUFFIX)]
+    return scan_stem(path)
 
 
 def find_label_map(
