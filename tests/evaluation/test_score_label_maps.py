@@ -261,6 +261,32 @@ def test_the_names_of_files_of_images(score, folder, tiny_data, tmp_path):
     assert score(folder, **options).num_cases == 1
 
 
+def test_images_of_the_same_name(score, folder, tiny_data, tmp_path):
+    """With a folder per patient, a name of an image does not identify a case."""
+    moved = shutil.copytree(tiny_data.raw_dir, tmp_path / "moved") / ONE
+    rows, names = [], toy.ONE.test + toy.ONE.train
+    for case in names:
+        (moved / case).mkdir()
+        for kind in ("images", "labels"):
+            path = moved / f"{kind}Tr" / f"{case}.nii.gz"
+            path.rename(moved / case / f"{kind}.nii.gz")
+        rows.append({k: f"{case}/{k}s.nii.gz" for k in ("image", "label")})
+    content = json.loads((moved / "dataset.json").read_text())
+    (moved / "dataset.json").write_text(json.dumps({**content, "training": rows}))
+    one = dataclasses.replace(tiny_data.plan.domains[0], validation=())
+    options = {"plan": Plan((one,)), "raw_dir": str(moved.parent)}
+    assert score(folder, **options).rows[0].mean == 1
+    # Not taken for a second label map of the case.
+    path = folder / ONE / "one_5.nii.gz"
+    shutil.copy(path, path.with_name("images.nii.gz"))
+    assert score(folder, **options).rows[0].mean == 1
+    # Nor for that of the only case to score, or of all cases.
+    path.unlink()
+    for split in ("test", "train"):
+        with pytest.raises(InputError, match="expected a label map of one_.*: none"):
+            score(folder, **options, split=split, on_bad_case="fail")
+
+
 class TestCasesThatCannotBeUsed:
     def test_a_missing_label_map(self, score, tiny_data, tmp_path):
         folder = copy_references(tiny_data, tmp_path / "flat", ONE, ["one_0", "one_2"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -65,27 +66,44 @@ def _stem(path: pathlib.Path) -> str:
     return scan_stem(path)
 
 
-def find_label_map(
-    label_maps: Mapping[str, pathlib.Path], case: msd.Case
-) -> pathlib.Path | None:
-    """Returns the label map of a case; None if there is none.
+def match_label_maps(
+    label_maps: Mapping[str, pathlib.Path],
+    cases: Sequence[msd.Case],
+    every_case: Sequence[msd.Case],
+) -> dict[msd.Case, pathlib.Path | None]:
+    """Returns the label map of each case; None if there is none.
 
     `evaluate` names label maps like the case, and `predict` like the file of the image,
-    for example `case_0000.nii.gz`.
+    for example `case_0000.nii.gz`. A name that could be meant for several cases is only
+    that of the case which is called so: with a folder per patient, the images of all
+    cases may have the same name.
 
     Args:
       label_maps: result of `list_label_maps`.
-      case: the case.
+      cases: the cases.
+      every_case: these and the other cases of the dataset.
 
     Raises:
-      InputError: if there are two.
+      InputError: if a case has two.
     """
-    names = dict.fromkeys((case.name, scan_stem(case.image_path)))
-    found = [label_maps[name] for name in names if name in label_maps]
-    if len(found) > 1:
-        raise InputError(
-            found[0],
-            expected=f"one label map of {case.name}",
-            received=f"another one, {found[1]}",
-        )
-    return found[0] if found else None
+    num_cases = collections.Counter(n for case in every_case for n in _names(case))
+    found = {}
+    for case in cases:
+        paths = [
+            label_maps[name]
+            for name in _names(case)
+            if name in label_maps and (name == case.name or num_cases[name] == 1)
+        ]
+        if len(paths) > 1:
+            raise InputError(
+                paths[0],
+                expected=f"one label map of {case.name}",
+                received=f"another one, {paths[1]}",
+            )
+        found[case] = paths[0] if paths else None
+    return found
+
+
+def _names(case: msd.Case) -> list[str]:
+    """Returns the distinct names that its label map may have."""
+    return list(dict.fromkeys((case.name, scan_stem(case.image_path))))

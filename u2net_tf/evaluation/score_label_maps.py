@@ -205,15 +205,15 @@ def _list_jobs(config: ScoreConfig, domain: Domain, *, is_only: bool) -> list[_J
             [pathlib.Path(config.references)], domain.name, flat=True
         )
         cases = [msd.Case(name, (path,), path) for name, path in found.items()]
+        every_case: Sequence[msd.Case] = cases
         of_what = f"in {config.references}"
     else:
         cases = scoring.find_cases(domain, config.split, config.raw_dir)
+        every_case = msd.read_domain(domain, config.raw_dir).cases
         of_what = f"of the split {config.split}"
     folders = [pathlib.Path(each) for each in config.predictions]
     label_maps = label_map_folders.list_label_maps(folders, domain.name, flat=is_only)
-    matched = {
-        case: label_map_folders.find_label_map(label_maps, case) for case in cases
-    }
+    matched = label_map_folders.match_label_maps(label_maps, cases, every_case)
     used = set(matched.values())
     others = [path for path in label_maps.values() if path not in used]
     if others:
