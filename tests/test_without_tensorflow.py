@@ -189,6 +189,20 @@ def test_survey_and_plan_work(server, tiny_data, tmp_path):
     assert plan.is_file()
 
 
+def test_score_works(server, tiny_data, tmp_path):
+    plan = tmp_path / "plan.json"
+    plan.write_text(plan_to_json(tiny_data.plan), encoding="utf-8")
+    done = server.run(
+        "u2net_tf.score",
+        f"--predictions={tiny_data.raw_dir / toy.ONE.name / 'labelsTr'}",
+        f"--domains={toy.ONE.name}",
+        f"--plan={plan}",
+        f"--output_dir={tmp_path / 'scores'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 label map scored" in done.stdout
+
+
 def test_an_imported_tensorflow_is_not_searched_for(monkeypatch):
     machine.require_tensorflow()
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
