@@ -2,8 +2,11 @@ import dataclasses
 import itertools
 
 import pytest
+import tensorflow as tf
 import toy
 
+from u2net_tf.errors import StoppedError
+from u2net_tf.models import build
 from u2net_tf.models.build import build_network, min_parameters
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.parameter_counts import count_all, network_without_values
@@ -27,6 +30,21 @@ def test_every_setting_reaches_the_network():
     assert network.second_up_conv == "full"
     assert network.name == "mine"
     assert {variable.dtype for variable in network.variables} == {"float64"}
+
+
+def test_too_little_memory_for_the_variables(monkeypatch):
+    class TooLarge:
+        def __init__(self, *arguments, **options):
+            pass
+
+        def build(self):
+            # More bytes than the addresses of any machine.
+            tf.random.stateless_normal([1 << 60], seed=(1, 2))
+
+    monkeypatch.setitem(build.ARCHITECTURES, "u2net", TooLarge)
+    words = "expected enough memory for the variables .* Received: OOM .* Close other"
+    with pytest.raises(StoppedError, match=words):
+        build_network(ModelSpec(plan=toy.PLAN, pools=(1, 1, 1)))
 
 
 @pytest.mark.parametrize("adapter", ["separable", "none", "series", "parallel"])

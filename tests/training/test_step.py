@@ -5,13 +5,26 @@ import pytest
 import tensorflow as tf
 import toy
 
+from u2net_tf.errors import StoppedError
 from u2net_tf.losses import region_loss, segmentation_loss
 from u2net_tf.plan.domains import Plan
+from u2net_tf.training import step as step_module
 from u2net_tf.training.domain_losses import DomainLoss
 
 
 def make_trainer(**options):
     return toy.make_trainer(dtype="float64", **options)[1]
+
+
+def test_too_little_memory_for_the_optimizers(monkeypatch):
+    def build(optimizer, variables):
+        # More bytes than the addresses of any machine.
+        tf.random.stateless_normal([1 << 60], seed=(1, 2))
+
+    monkeypatch.setattr(step_module.TorchAdam, "build", build)
+    words = "expected enough memory for the variables .* Received: OOM .* Close other"
+    with pytest.raises(StoppedError, match=words):
+        make_trainer()
 
 
 def step(trainer, domain, seed=0):

@@ -7,6 +7,7 @@ from typing import Any
 
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.networks.architectures import ARCHITECTURES
+from u2net_tf.networks.device_memory import describe_variables, reporting_exhausted
 from u2net_tf.networks.u2net import U2Net
 from u2net_tf.networks.unet_sharp import UNetSharp
 from u2net_tf.plan.sharp_grid import node_places, sources
@@ -63,6 +64,9 @@ def build_network(spec: ModelSpec, **kwargs: Any) -> U2Net | UNetSharp:
     Args:
       spec: specification of the network.
       **kwargs: `name`, `dtype` and `gradient_checkpointing` of the Keras model.
+
+    Raises:
+      StoppedError: if the memory of the device does not suffice.
     """
     options: dict[str, Any] = {"second_up_conv": spec.second_up_conv}
     if spec.architecture == "unet_sharp":
@@ -72,14 +76,15 @@ def build_network(spec: ModelSpec, **kwargs: Any) -> U2Net | UNetSharp:
             "deep_supervision": spec.deep_supervision,
             "gates": spec.gates,
         }
-    network = ARCHITECTURES[spec.architecture](
-        [domain.num_modalities for domain in spec.plan.domains],
-        [domain.num_classes for domain in spec.plan.domains],
-        pools=spec.pools,
-        base_channels=spec.base_channels,
-        adapter=spec.adapter,
-        **options,
-        **kwargs,
-    )
-    network.build()
+    with reporting_exhausted(describe_variables):
+        network = ARCHITECTURES[spec.architecture](
+            [domain.num_modalities for domain in spec.plan.domains],
+            [domain.num_classes for domain in spec.plan.domains],
+            pools=spec.pools,
+            base_channels=spec.base_channels,
+            adapter=spec.adapter,
+            **options,
+            **kwargs,
+        )
+        network.build()
     return network

@@ -67,3 +67,12 @@ def describe_windows(windows: np.ndarray) -> tuple[str, str]:
     if number > 1:
         return expected, "Set a smaller `batch_size`"
     return expected, "Set half `precision`, or use a device with more memory"
+
+
+def describe_variables() -> tuple[str, str]:
+    """Describes the creation of variables for `reporting_exhausted`."""
+    return (
+        "expected enough memory for the variables of the network and its optimizers",
+        "Close other programs that use the device, choose one with more memory, or a "
+        "smaller network",
+    )

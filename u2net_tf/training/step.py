@@ -20,6 +20,7 @@ from typing import TypeAlias
 import keras
 import tensorflow as tf
 
+from u2net_tf.networks.device_memory import describe_variables, reporting_exhausted
 from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.training import head_weights as heads
 from u2net_tf.training.adam import AdamState, TorchAdam
@@ -59,6 +60,7 @@ class Trainer:
 
     Raises:
       ValueError: if `jit_compile` is set and there are several replicas.
+      StoppedError: if the memory of the device does not suffice for the optimizers.
 
     Reference: 3D U²-Net, sections 2.4 and 3.
     """
@@ -92,7 +94,7 @@ class Trainer:
         self.train_shared = train_shared
         self._shared = network.shared_variables if train_shared else []
         decay = {"l2_factor": weight_decay}
-        with self.strategy.scope():
+        with reporting_exhausted(describe_variables), self.strategy.scope():
             self.shared_optimizer = None
             if train_shared:
                 self.shared_optimizer = TorchAdam(learning_rate, name="shared", **decay)
