@@ -38,6 +38,7 @@ def test_an_allocation_that_fails(jit_compile):
         ("InternalError", "{{node x}} Failed to load CUBIN: CUDA_ERROR_OUT_OF_MEMORY"),
         ("UnknownError", "{{node x}} Out of memory.\nHint: more"),
         ("ResourceExhaustedError", "{{node x}} Too much"),
+        ("ResourceExhaustedError", "{{node x}} Too much. [Op:AddV2] name: "),
     ],
 )
 def test_errors_of_cuda_and_xla(kind, text):

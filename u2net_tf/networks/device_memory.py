@@ -16,7 +16,7 @@ from u2net_tf.wording import quantity
 # domains and nodes may contain "oom".
 _EXHAUSTED = re.compile(r"\bOOM\b|(?i:out[ _]of[ _]memory)")
 # Names of nodes and functions before and after the text.
-_NODE = re.compile(r"\{\{\S*node .*?\}\}|\[Op:.*?\]")
+_NODE = re.compile(r"\{\{\S*node .*?\}\}|\[Op:.*?\](?: name:.*)?")
 
 
 @contextlib.contextmanager
