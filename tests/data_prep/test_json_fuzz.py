@@ -21,7 +21,7 @@ from u2net_tf.errors import InputError
 from u2net_tf.evaluation.scored_case import SCORE, Score
 from u2net_tf.evaluation.tables import SUMMARY
 from u2net_tf.inference.outputs import LABEL_MAP, RECORD, Outputs, PredictionRecord
-from u2net_tf.models.run_state import STATE, PlateauState, RunState
+from u2net_tf.models.run_state import STATE, RunState, ScheduleState
 from u2net_tf.models.spec import MODEL, ModelSpec, check_patches, common_pools
 from u2net_tf.plan import limits, plan_file
 from u2net_tf.shards import manifest
@@ -144,7 +144,7 @@ NNUNET = {
 BY_NAME = {"x": {"images": ["x_0000.nii.gz", "x_0001.nii.gz"], "label": "x.nii.gz"}}
 TRAINED = RunState(
     step=3,
-    schedule=PlateauState(0.1),
+    schedule=ScheduleState(0.1),
     logs={"step": 3, "loss": 0.5},
     invariants={"seed": 1},
 )

@@ -565,6 +565,22 @@ def test_progress(score, folder):
         assert [bar.initial for bar in bars.bars] == [done, done]
 
 
+def test_scores_of_a_model_are_not_replaced(score, folder, tmp_path):
+    found = score(folder)
+    # Those of label maps are.
+    assert score(folder) == found
+    path = tmp_path / "out" / "summary.json"
+    summary = json.loads(path.read_text())
+    for hashes in ({ONE: "0" * 64}, None):
+        summary |= {"checkpoint_hashes": hashes, "checkpoint": "model/step-7"}
+        path.write_text(json.dumps(summary))
+        words = f"`output_dir`: expected .* Received: {path}, scores of model/step-7"
+        with pytest.raises(InputError, match=words):
+            score(folder)
+    path.write_text("damaged")
+    assert score(folder) == found
+
+
 def test_the_folder_is_locked(score, folder, tmp_path):
     words = "out: expected a folder that no other run writes to"
     with (

@@ -36,7 +36,7 @@ from u2net_tf.models.checkpoint_paths import checkpoint_hash, checkpoint_name
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.loading import load_network, save_model
 from u2net_tf.models.model_file import read_model_file
-from u2net_tf.models.run_state import PlateauState, RunState
+from u2net_tf.models.run_state import RunState, ScheduleState
 from u2net_tf.plan.labels import Region
 
 
@@ -186,7 +186,7 @@ def trained_dir(model, tmp_path_factory):
     }
     checkpoints = Checkpoints(folder, spec, network, {}, keep=2, invariants=invariants)
     for step in (5, 9):
-        schedule = PlateauState(0.1, epochs=step - 3, finished=step == 9)
+        schedule = ScheduleState(0.1, epochs=step - 3, finished=step == 9)
         state = RunState(step=step, schedule=schedule)
         checkpoints.save(state)
     return folder

@@ -23,7 +23,7 @@ from u2net_tf.models.checkpoint_index import DamagedCheckpointError
 from u2net_tf.models.checkpoint_reading import CheckpointReader
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.loading import load_network
-from u2net_tf.models.run_state import PlateauState, RunState
+from u2net_tf.models.run_state import RunState, ScheduleState
 from u2net_tf.models.spec import ModelSpec, spec_to_json
 from u2net_tf.plan.domains import Plan
 
@@ -129,7 +129,7 @@ class TestRoundTrip:
 
     def test_restores_the_state(self, tmp_path):
         logs = {"step": 3, "loss": 0.1 + 0.2, "loss/a": 1e-300, "loss/é": 2.0}
-        schedule = PlateauState(1 / 3, epochs=2, moving_average=0.3, window=(0.1, 0.2))
+        schedule = ScheduleState(1 / 3, epochs=2, moving_average=0.3, window=(0.1, 0.2))
         state = RunState(3, schedule, logs)
         open_run(tmp_path)[0].save(state)
         assert open_run(tmp_path)[0].restore() == state

@@ -22,7 +22,7 @@ from u2net_tf.models.best import DICE, Best
 from u2net_tf.models.checkpoint_index import CheckpointIndex
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.describe_model import describe_models
-from u2net_tf.models.run_state import PlateauState, RunState
+from u2net_tf.models.run_state import RunState, ScheduleState
 from u2net_tf.networks.parameter_counts import count_all, network_without_values
 from u2net_tf.plan.labels import Region
 from u2net_tf.plan.plan_hash import plan_hash
@@ -58,7 +58,7 @@ def model(tmp_path_factory):
     for epoch, dice in ((1, 0.2), (2, 0.7), (3, 0.5)):
         state = RunState(
             step=10 * epoch,
-            schedule=PlateauState(
+            schedule=ScheduleState(
                 learning_rate=0.25, epochs=epoch, finished=epoch == 3
             ),
             records="fedcba9876543210ff",

@@ -13,7 +13,7 @@ from u2net_tf.models import checkpoint_writing, loading
 from u2net_tf.models.build import min_parameters
 from u2net_tf.models.checkpoint_paths import checkpoint_folder
 from u2net_tf.models.checkpoints import Checkpoints, network_paths
-from u2net_tf.models.run_state import STATE, PartialEpoch, PlateauState, RunState
+from u2net_tf.models.run_state import STATE, PartialEpoch, RunState, ScheduleState
 from u2net_tf.models.spec import MODEL
 from u2net_tf.training import schedule
 from u2net_tf.training.epoch_metrics import EpochTotals
@@ -24,7 +24,7 @@ SPEC, TRAINER = toy.make_trainer()
 LOGS = {"epoch": 1, **dict.fromkeys(columns(SPEC.plan), 0.5), "step": 3}
 RUN = RunState(
     step=3,
-    schedule=PlateauState(0.1, epochs=1, moving_average=0.5, window=(0.5, 0.25)),
+    schedule=ScheduleState(0.1, epochs=1, moving_average=0.5, window=(0.5, 0.25)),
     logs=LOGS,
     partial_epoch=PartialEpoch(
         dict.fromkeys(SPEC.plan.names, (0.5, 0.25)), 1.0, 2.0, 0.5, 1

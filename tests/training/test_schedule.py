@@ -5,8 +5,8 @@ import pytest
 
 from u2net_tf.config.training import OptimizerConfig, RunningConfig, ScheduleConfig
 from u2net_tf.models.run_state import (
-    PlateauState,
     RunState,
+    ScheduleState,
     state_from_json,
     state_to_json,
 )
@@ -44,7 +44,7 @@ def rates(losses, **changes):
 
 class TestLearningRate:
     def test_starts_with_the_initial_one(self):
-        assert schedule.initial_state(1.0) == PlateauState(learning_rate=1.0)
+        assert schedule.initial_state(1.0) == ScheduleState(learning_rate=1.0)
 
     def test_is_not_reduced_at_the_first_check(self):
         # There is no earlier average to compare with.

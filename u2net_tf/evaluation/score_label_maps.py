@@ -133,6 +133,7 @@ def score_label_maps(
     domains = _choose_domains(config)
     with locks.locked(output_dir):
         outputs.require_writable([output_dir / "dice.csv", output_dir / "summary.json"])
+        _require_no_model_scores(output_dir / "summary.json")
         # Before the first comparison, which may be one of many.
         jobs = [
             _list_jobs(config, domain, is_only=len(domains) == 1) for domain in domains
@@ -156,6 +157,21 @@ def score_label_maps(
             **results.summary_fields(scores, domains, skipped),
         )
         return results.write(output_dir, scores, summary, skipped)
+
+
+def _require_no_model_scores(path: pathlib.Path) -> None:
+    """Checks that a summary of `evaluate` would not be replaced."""
+    try:
+        summary = tables.SUMMARY.load(path)
+    except InputError:
+        # There is none, or a damaged one.
+        return
+    if summary.checkpoint_hashes != {}:
+        raise InputError(
+            "`output_dir`",
+            expected="a folder without scores of a model",
+            received=f"{path}, scores of {summary.checkpoint}",
+        )
 
 
 def _choose_domains(config: ScoreConfig) -> tuple[Domain, ...]:

@@ -24,7 +24,7 @@ _Seconds = Annotated[float, Field(ge=0, le=1e12)]
 
 
 @schema.model
-class PlateauState:
+class ScheduleState:
     """State of the learning-rate schedule.
 
     Attributes:
@@ -100,7 +100,7 @@ class RunState:
     """
 
     step: Step = 0
-    schedule: PlateauState | None = None
+    schedule: ScheduleState | None = None
     logs: Logs | None = Field(default=None, alias="row")
     partial_epoch: PartialEpoch | None = None
     invariants: dict[str, Any] = Field(default_factory=dict, alias="run")

@@ -214,7 +214,7 @@ class EpochSteps:
                 f"step {step}: expected enough memory for a step of "
                 f"{self._plan.names[domain_index]}; {self._describe_checkpoint()}",
                 "Set `gradient_checkpointing` to blocks, or begin a new run with a "
-                "smaller `batch_size` or `patch_size`, or with half `precision`",
+                "smaller `batch_size`, smaller patches or half `precision`",
             )
 
         return reporting_exhausted(describe)

@@ -8,7 +8,7 @@ import math
 from absl import logging
 
 from u2net_tf.config.training import RunningConfig, ScheduleConfig
-from u2net_tf.models.run_state import PlateauState
+from u2net_tf.models.run_state import ScheduleState
 
 # Settings that decide when the learning rate is reduced, unless it is a polynomial.
 _OF_PLATEAUS = (
@@ -19,9 +19,9 @@ _OF_PLATEAUS = (
 )
 
 
-def initial_state(learning_rate: float) -> PlateauState:
+def initial_state(learning_rate: float) -> ScheduleState:
     """Returns the state before the first epoch."""
-    return PlateauState(learning_rate=learning_rate)
+    return ScheduleState(learning_rate=learning_rate)
 
 
 def warn_of_unused_settings(config: ScheduleConfig) -> None:
@@ -52,7 +52,7 @@ def warn_of_unused_settings(config: ScheduleConfig) -> None:
         )
 
 
-def resumed(config: RunningConfig, state: PlateauState) -> PlateauState:
+def resumed(config: RunningConfig, state: ScheduleState) -> ScheduleState:
     """Returns the state of a resumed run, possibly with changed settings.
 
     Args:
@@ -69,7 +69,7 @@ def resumed(config: RunningConfig, state: PlateauState) -> PlateauState:
     )
 
 
-def advance(config: RunningConfig, state: PlateauState, loss: float) -> PlateauState:
+def advance(config: RunningConfig, state: ScheduleState, loss: float) -> ScheduleState:
     """Returns the state after one more epoch.
 
     Args:
@@ -100,7 +100,7 @@ def advance(config: RunningConfig, state: PlateauState, loss: float) -> PlateauS
         reference = average
     return _with_end(
         config,
-        PlateauState(
+        ScheduleState(
             learning_rate=learning_rate,
             epochs=epochs,
             moving_average=average,
@@ -110,7 +110,7 @@ def advance(config: RunningConfig, state: PlateauState, loss: float) -> PlateauS
     )
 
 
-def _with_end(config: RunningConfig, state: PlateauState) -> PlateauState:
+def _with_end(config: RunningConfig, state: ScheduleState) -> ScheduleState:
     """Returns the state with the rate of a polynomial, and whether the run ends."""
     rule = config.schedule
     if rule.learning_rate_schedule == "plateau":
