@@ -25,9 +25,9 @@ BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), r
 DOMAINS = {"Task04_Hippocampus": toy.ONE.name, "Task05_Prostate": toy.TWO.name}
 
 
-def write_inputs(folder):
+def write_inputs(folder, plan):
     packed.write(folder / "organs.u2net", packed.make_members())
-    spec = ModelSpec(plan=toy.PLAN, pools=(1, 0, 1), base_channels=2)
+    spec = ModelSpec(plan=plan, pools=(1, 0, 1), base_channels=2)
     save_model(folder / "model", spec, build_network(spec))
     draw = np.random.default_rng(0)
     for name in ("scan", "other", "t2", "adc"):
@@ -38,8 +38,8 @@ def write_inputs(folder):
 
 
 @pytest.mark.usefixtures("plain_implementation")
-def test_every_block_runs(tmp_path, monkeypatch, capsys):
-    write_inputs(tmp_path)
+def test_every_block_runs(tiny_data, tmp_path, monkeypatch, capsys):
+    write_inputs(tmp_path, tiny_data.plan)
     dicom_files.save(tmp_path / "dicom_series", dicom_files.make_series())
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -63,4 +63,6 @@ def test_every_block_runs(tmp_path, monkeypatch, capsys):
     )
     assert (tmp_path / "network_saved_model" / "saved_model.pb").is_file()
     assert names["config"].run.max_epochs == 100
+    assert names["scores"].num_cases == 2
+    assert f"'{toy.TWO.name}/core': " in printed
     shutil.rmtree(tmp_path)

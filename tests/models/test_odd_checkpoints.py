@@ -7,7 +7,7 @@ import pytest
 import toy
 from json_mutations import change_each, mutate
 
-from u2net_tf.config.training import ScheduleConfig
+from u2net_tf.config.training import RunningConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_writing, loading
 from u2net_tf.models.build import min_parameters
@@ -67,9 +67,12 @@ def resume(folder):
         totals.add("Task91_One", 1.0, seconds_waiting=1.0, seconds_computing=1.0)
         totals.input_wait_share()
         totals.loss()
-    rule = ScheduleConfig()
     if state.schedule is not None:
-        schedule.advance(rule, schedule.resumed(rule, state.schedule), 0.5)
+        for changes in ({}, {"learning_rate_schedule": "polynomial"}):
+            config = RunningConfig.from_flat(
+                {"data_dir": "a", "model_dir": "b", "max_epochs": 9, **changes}
+            )
+            schedule.advance(config, schedule.resumed(config, state.schedule), 0.5)
     if state.logs is not None:
         monitor = Monitor(folder, SPEC.plan, first_step=state.step)
         monitor.write(state.logs)
