@@ -19,25 +19,17 @@ from u2net_tf.wording import quantity
 def main(config: EvaluateConfig) -> None:
     """Scores every domain and prints the table."""
     machine.import_tensorflow()
-    from u2net_tf.evaluation import tables
     from u2net_tf.evaluation.evaluate_model import evaluate_model
 
     progress = command.progress_every(config.log.log_every_seconds)
     found = evaluate_model(config, progress=progress)
-    print(
-        tables.format_table(
-            found.rows,
-            found.regions,
-            surface_tolerance_mm=config.surface_tolerance_mm,
-        )
-    )
+    print(found.table(config.surface_tolerance_mm))
     print(
         f"{quantity(found.num_cases, f'{config.split} case')} scored with "
         f"{found.checkpoint}{_settings(config)}: dice.csv, summary.json and "
         f"predictions in {found.output_dir}"
     )
-    num_cases = found.num_cases + len(found.skipped)
-    command.exit_if_skipped(found.skipped, num_cases, "case")
+    command.exit_if_skipped(found.skipped, found.num_all, "case")
 
 
 def _settings(config: EvaluateConfig) -> str:

@@ -23,24 +23,16 @@ from u2net_tf.wording import quantity
 
 def main(config: ScoreConfig) -> None:
     """Scores every domain and prints the table."""
-    from u2net_tf.evaluation import tables
     from u2net_tf.evaluation.score_label_maps import score_label_maps
 
     progress = command.progress_every(config.log.log_every_seconds)
     found = score_label_maps(config, progress=progress)
-    print(
-        tables.format_table(
-            found.rows,
-            found.regions,
-            surface_tolerance_mm=config.surface_tolerance_mm,
-        )
-    )
+    print(found.table(config.surface_tolerance_mm))
     print(
         f"{quantity(found.num_cases, 'label map')} scored: dice.csv and summary.json "
         f"in {found.output_dir}"
     )
-    num_cases = found.num_cases + len(found.skipped)
-    command.exit_if_skipped(found.skipped, num_cases, "case")
+    command.exit_if_skipped(found.skipped, found.num_all, "case")
 
 
 def run() -> None:

@@ -256,7 +256,7 @@ class TestPolynomial:
         longer = RULE.with_changes(**self.RULE | {"max_epochs": 8})
         state = schedule.resumed(longer, saved)
         assert state.learning_rate == 0.75**0.9
-        # One that has ended goes on.
+        # A run that had ended continues.
         ended = run([1.0] * 4, **self.RULE)[-1]
         assert schedule.resumed(longer, ended).learning_rate == 0.5**0.9
         assert not schedule.resumed(longer, ended).finished

@@ -229,16 +229,12 @@ def _list_seen(
     domains: Sequence[Domain],
 ) -> _Seen:
     """Returns which cases to score the models were trained on; warns of them."""
-    cases, incomplete = (
-        tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
-        for names in (
-            [
-                listed_cases.list_training_cases(ones, domains, config.split)
-                for ones in chosen
-            ],
-            [listed_cases.list_incomplete(ones) for ones in chosen],
-        )
-    )
+    cases: dict[str, None] = {}
+    incomplete: dict[str, None] = {}
+    for ones in chosen:
+        seen = listed_cases.list_training_cases(ones, domains, config.split)
+        cases |= dict.fromkeys(seen)
+        incomplete |= dict.fromkeys(listed_cases.list_incomplete(ones))
     where = config.plan or ", ".join(config.model_dir)
     if cases:
         logging.warning(
@@ -246,14 +242,14 @@ def _list_seen(
             where,
             quantity(len(cases), "case"),
             config.split,
-            first_few(cases),
+            first_few([*cases]),
         )
     if incomplete and config.split != "train":
         logging.warning(
             "%s: the model does not name all cases of %s that it was trained on, so "
             "whether cases of the split %s are among them is unknown",
             where,
-            first_few(incomplete),
+            first_few([*incomplete]),
             config.split,
         )
-    return _Seen(cases, incomplete)
+    return _Seen(tuple(cases), tuple(incomplete))

@@ -33,6 +33,17 @@ class Evaluation:
     output_dir: pathlib.Path
     skipped: dict[str, InputError]
 
+    def table(self, surface_tolerance_mm: float | None) -> str:
+        """Formats the scores; see `tables.format_table`."""
+        return tables.format_table(
+            self.rows, self.regions, surface_tolerance_mm=surface_tolerance_mm
+        )
+
+    @property
+    def num_all(self) -> int:
+        """Number of cases, including those that could not be used."""
+        return self.num_cases + len(self.skipped)
+
 
 def require_scores(
     scores: Sequence[tables.CaseScore], skipped: Mapping[str, InputError], where: str

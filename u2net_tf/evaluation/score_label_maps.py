@@ -224,8 +224,9 @@ def _list_jobs(config: ScoreConfig, domain: Domain, *, is_only: bool) -> list[_J
         every_case: Sequence[msd.Case] = cases
         of_what = f"in {config.references}"
     else:
-        cases = scoring.find_cases(domain, config.split, config.raw_dir)
-        every_case = msd.read_domain(domain, config.raw_dir).cases
+        dataset = msd.read_domain(domain, config.raw_dir)
+        cases = [dataset.case(name) for name in domain.cases(config.split)]
+        every_case = dataset.cases
         of_what = f"of the split {config.split}"
     folders = [pathlib.Path(each) for each in config.predictions]
     label_maps = label_map_folders.list_label_maps(folders, domain.name, flat=is_only)
