@@ -20,6 +20,7 @@ RUNTIME = [
 TENSORFLOW = ">=2.21,<2.22"
 GPU = [f"tensorflow[and-cuda]{TENSORFLOW}"]
 PICTURES = ["matplotlib>=3.8"]
+STATISTICS = ["scipy>=1.13"]
 # Converters for the formats of `u2net_tf.export`, and their runtimes. The newest
 # onnxruntime for Python 3.10 is 1.23.
 EXPORT = [
@@ -46,7 +47,6 @@ DEV = [
     "mypy>=1.13",
     "types-tabulate>=0.9",
     "types-tqdm>=4.66",
-    "scipy>=1.11",
     "codespell>=2.4",
     "pre-commit>=3",
     "pre-commit-hooks>=5",
@@ -64,6 +64,7 @@ COMMANDS = {
     "u2net-certify": "u2net_tf.certify",
     "u2net-evaluate": "u2net_tf.evaluate",
     "u2net-score": "u2net_tf.score",
+    "u2net-compare": "u2net_tf.compare",
     "u2net-predict": "u2net_tf.predict",
     "u2net-export": "u2net_tf.export",
     "u2net-pack": "u2net_tf.pack",
@@ -105,13 +106,14 @@ setuptools.setup(
     extras_require={
         "gpu": GPU,
         "pictures": PICTURES,
+        "statistics": STATISTICS,
         "export": EXPORT,
         "dicom_seg": DICOM_SEG,
         "serve": SERVE,
         "torch": TORCH,
         "bench": BENCH,
         "browser": BROWSER,
-        "dev": DEV + PICTURES + DICOM_SEG + EXPORT + SERVE,
+        "dev": DEV + PICTURES + STATISTICS + DICOM_SEG + EXPORT + SERVE,
     },
     entry_points={
         "console_scripts": [

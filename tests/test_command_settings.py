@@ -18,7 +18,7 @@ from u2net_tf.config.adapter_files import (
 )
 from u2net_tf.config.base import Config, to_input_error
 from u2net_tf.config.certificate import CertifyConfig
-from u2net_tf.config.evaluation import EvaluateConfig, ScoreConfig
+from u2net_tf.config.evaluation import CompareConfig, EvaluateConfig, ScoreConfig
 from u2net_tf.config.exporting import ExportConfig
 from u2net_tf.config.inference import ComposeConfig, PredictConfig
 from u2net_tf.config.network import ComplexityConfig
@@ -165,6 +165,14 @@ FLAGS = {
         ("on_bad_case", "fail", "fail"),
         ("max_memory_gb", "2.5", 2.5),
         ("log_every_seconds", "7", 7.0),
+    ),
+    CompareConfig: (
+        ("baseline", "a", "a"),
+        ("candidate", "b", "b"),
+        ("domains", "b,a", ("b", "a")),
+        ("measure", "hd95_mm", "hd95_mm"),
+        ("group_by", "(p\\d+)", r"(p\d+)"),
+        ("output", "c", "c"),
     ),
     PredictConfig: (
         *WINDOWS,
@@ -376,7 +384,7 @@ NEEDED = {"learning_rate_schedule": {"max_epochs": "9"}}
 COMMANDS = [
     f"u2net_tf.{n}" for n in ["train", "adapt", "compose", "evaluate", "predict"]
 ]
-COMMANDS += ["u2net_tf.score"]
+COMMANDS += ["u2net_tf.score", "u2net_tf.compare"]
 COMMANDS += ["u2net_tf.export", "u2net_tf.pack", "u2net_tf.serve"]
 COMMANDS += ["u2net_tf.adapter", "u2net_tf.certify"]
 COMMANDS += ["u2net_tf.show_augmentations", "u2net_tf.draw_overlays"]

@@ -31,6 +31,7 @@ COMMANDS = (
     "u2net_tf.certify",
     "u2net_tf.evaluate",
     "u2net_tf.score",
+    "u2net_tf.compare",
     "u2net_tf.predict",
     "u2net_tf.serve",
     "u2net_tf.describe",
@@ -397,6 +398,25 @@ class TestEvaluate:
         assert last == f"2 {words} {tmp_path / 'all'}"
         expected = (folder / "dice.csv").read_text()
         assert (tmp_path / "all" / "dice.csv").read_text() == expected
+        compared = session(
+            "u2net_tf.compare",
+            {
+                name: (f"--baseline={folder}", f"--candidate={tmp_path / 'all'}", *rest)
+                for name, rest in (
+                    ("table", ["--domains=Task91_One"]),
+                    ("picture", [f"--output={tmp_path / 'c.png'}"]),
+                    ("bad", [f"--output={tmp_path / 'c.pdf'}"]),
+                )
+            },
+        )
+        assert compared["table"]["status"] == 0
+        row = compared["table"]["stdout"].splitlines()[5].split()
+        assert row[:3] == ["Task91_One", "organ", "2"]
+        assert row[-3:] == ["0", "0", "–"]
+        wrote = f"wrote {tmp_path / 'c.png'}"
+        assert compared["picture"]["stdout"].splitlines()[-1] == wrote
+        assert (tmp_path / "c.png").is_file()
+        assert "--output: expected FILE.png" in compared["bad"]["status"]
         assert results["one"]["status"] == (
             "error: 1 of 2 cases could not be used:\n  Task91_One/one_4: "
             f"{one}: expected a label map of one_4. Received: none"

@@ -102,7 +102,7 @@ class TestContents:
             parser = configparser.ConfigParser()
             parser.read_string(archive.read(path).decode())
         scripts = dict(parser["console_scripts"])
-        assert len(scripts) == 21
+        assert len(scripts) == 22
         for entry_point in scripts.values():
             module, _, function = entry_point.partition(":")
             assert callable(getattr(importlib.import_module(module), function))
@@ -211,7 +211,7 @@ class TestInstalled:
     def test_help_of_every_script(self, installed):
         environment, start = installed
         names = scripts(environment)
-        assert len(names) == 21
+        assert len(names) == 22
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             # The flags of u2net-adapter depend on its subcommand.
             given = [["export"] if name == "u2net-adapter" else [] for name in names]

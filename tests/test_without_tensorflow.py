@@ -189,7 +189,7 @@ def test_survey_and_plan_work(server, tiny_data, tmp_path):
     assert plan.is_file()
 
 
-def test_score_works(server, tiny_data, tmp_path):
+def test_score_and_compare_work(server, tiny_data, tmp_path):
     plan = tmp_path / "plan.json"
     plan.write_text(plan_to_json(tiny_data.plan), encoding="utf-8")
     done = server.run(
@@ -201,6 +201,10 @@ def test_score_works(server, tiny_data, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "1 label map scored" in done.stdout
+    folders = (f"--{name}={tmp_path / 'scores'}" for name in ("baseline", "candidate"))
+    done = server.run("u2net_tf.compare", *folders)
+    assert done.returncode == 0, done.stderr
+    assert toy.ONE.name in done.stdout
 
 
 def test_an_imported_tensorflow_is_not_searched_for(monkeypatch):

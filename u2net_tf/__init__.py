@@ -16,10 +16,11 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from u2net_tf.config.evaluation import EvaluateConfig, ScoreConfig
+    from u2net_tf.config.evaluation import CompareConfig, EvaluateConfig, ScoreConfig
     from u2net_tf.config.inference import ComposeConfig
     from u2net_tf.config.training import AdaptConfig, TrainConfig
     from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
+    from u2net_tf.evaluation.compare_scores import compare_scores
     from u2net_tf.evaluation.evaluate_model import evaluate_model
     from u2net_tf.evaluation.score_label_maps import score_label_maps
     from u2net_tf.inference.backends.keras import load_predictor
@@ -55,6 +56,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 
 __all__ = [
     "AdaptConfig",
+    "CompareConfig",
     "ComposeConfig",
     "Domain",
     "EvaluateConfig",
@@ -75,6 +77,7 @@ __all__ = [
     "UNetSharp",
     "Volume",
     "adapt_model",
+    "compare_scores",
     "compose_models",
     "evaluate_model",
     "focal",
@@ -97,6 +100,7 @@ __all__ = [
 # Module that defines each public name, and its name there if it differs.
 _MODULES = {
     "AdaptConfig": "config.training",
+    "CompareConfig": "config.evaluation",
     "ComposeConfig": "config.inference",
     "Domain": "plan.domains",
     "EvaluateConfig": "config.evaluation",
@@ -117,6 +121,7 @@ _MODULES = {
     "UNetSharp": "networks.unet_sharp",
     "Volume": "volumes.grid",
     "adapt_model": "training.adaptation:adapt",
+    "compare_scores": "evaluation.compare_scores",
     "compose_models": "models.composition",
     "evaluate_model": "evaluation.evaluate_model",
     "focal": "losses",

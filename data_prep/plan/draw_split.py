@@ -9,8 +9,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from u2net_tf.case_groups import group_cases
 from u2net_tf.errors import InputError
-from u2net_tf.wording import quantity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def draw_split(
       InputError: if a setting is invalid, or the expression matches some of the cases
         only.
     """
-    groups, notes = _group(cases, split_by, domain)
+    groups, notes = group_cases(cases, split_by, setting="split_by", domain=domain)
     if num_folds == 1 or (num_folds and validation_fraction):
         raise InputError(
             "`num_folds`",
@@ -102,30 +102,6 @@ def draw_split(
     )
 
 
-def _group(
-    cases: Sequence[str], split_by: str, domain: str
-) -> tuple[dict[str, list[str]], list[str]]:
-    single_cases = {case: [case] for case in cases}
-    if not split_by:
-        return single_cases, []
-    pattern = _compile(split_by)
-    matches = {case: pattern.search(case) for case in cases}
-    if not any(matches.values()):
-        return single_cases, [
-            f"`split_by`={split_by} matches no case; each case is its own group"
-        ]
-    groups: dict[str, list[str]] = {}
-    for case, match in matches.items():
-        if match is None or match[1] is None:
-            raise InputError(
-                "`split_by`",
-                expected=f"an expression that matches every case of {domain}",
-                received=f"{split_by!r}, which does not match {case!r}",
-            )
-        groups.setdefault(match[1], []).append(case)
-    return groups, []
-
-
 # A patient's identifier in the name of a case, and its prefix.
 _PATIENT = re.compile(
     r"(?<![a-zA-Z])(?:((?i:patient|subject|subj|pat)[-_ ]?)\d+|((?i:sub)-)[0-9a-zA-Z]+)"
@@ -153,20 +129,6 @@ def suggest_split_by(cases: Sequence[str]) -> str:
         return f"({patient})"
     # Each other case is its own group.
     return f"({patient}|^(?!.*{patient}).*)"
-
-
-def _compile(split_by: str) -> re.Pattern[str]:
-    where, expected = "`split_by`", "a regular expression with one capturing group"
-    try:
-        pattern = re.compile(split_by)
-    except re.error as error:
-        raise InputError(
-            where, expected=expected, received=f"{split_by!r}: {error}"
-        ) from error
-    if pattern.groups != 1:
-        received = f"{quantity(pattern.groups, 'group')} in {split_by!r}"
-        raise InputError(where, expected=expected, received=received)
-    return pattern
 
 
 def _sort_key(seed: int, domain: str, group: str) -> bytes:

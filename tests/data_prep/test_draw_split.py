@@ -6,6 +6,7 @@ from invented_surveys import make_case, make_domain, make_faulty, plan_one
 
 from data_prep.config import SplitConfig
 from data_prep.plan import draw_split, split_file
+from u2net_tf.case_groups import group_cases
 from u2net_tf.errors import InputError
 
 
@@ -415,7 +416,9 @@ class TestPatientsInNames:
     def test_suggest_an_expression(self, cases, expression):
         assert draw_split.suggest_split_by(cases) == expression
         if expression:
-            groups, notes = draw_split._group(cases, expression, "A")
+            groups, notes = group_cases(
+                cases, expression, setting="split_by", domain="A"
+            )
             assert len(groups) < len(cases)
             assert notes == []
 

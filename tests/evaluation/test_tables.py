@@ -138,21 +138,6 @@ class TestTable:
             assert wcwidth.wcswidth(line[: line.index(" ")]) <= head.index("class") - 2
 
 
-class TestCsv:
-    def test_a_row_per_case_and_class(self):
-        assert tables.cases_to_csv(SCORES).splitlines() == [
-            "domain,case,class,dice,false_positive_ml",
-            "Task91_One,one_0,organ,1.000000,",
-            "Task91_One,one_1,organ,0.500000,",
-            "Task92_Two,two_0,rim,0.000000,4.500000",
-            "Task92_Two,two_0,core,,0.000000",
-            "Task92_Two,two_1,rim,,0.000000",
-            "Task92_Two,two_1,core,,0.000000",
-            "Task92_Two,two_2,rim,0.250000,",
-            "Task92_Two,two_2,core,,0.000000",
-        ]
-
-
 def summary_text(rows, *, checkpoint="c", skipped=None, **fields):
     return tables.summary_to_json(
         tables.Summary(
@@ -260,10 +245,3 @@ class TestSurfaces:
         assert "absent    HD95 mm    surface Dice % at 1.5 mm    without" in head
         assert first.split()[-4:] == ["2.50", "95.13", "0", "–"]
         assert second.split()[-4:] == ["–", "–", "3", "0.00"]
-
-    def test_columns_of_the_csv(self):
-        lines = tables.cases_to_csv([SCORES[0], *self.scores]).splitlines()
-        assert lines[0].endswith(",dice,false_positive_ml,hd95_mm,surface_dice")
-        assert lines[1] == "Task91_One,one_0,organ,1.000000,,,"
-        assert lines[2] == "Task92_Two,two_0,rim,0.000000,4.500000,,0.000000"
-        assert lines[5] == "Task92_Two,two_2,core,,0.000000,3.000000,"

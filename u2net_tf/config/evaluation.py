@@ -1,4 +1,4 @@
-"""Settings of `u2net_tf.evaluate` and `u2net_tf.score`."""
+"""Settings of `u2net_tf.evaluate`, `u2net_tf.score` and `u2net_tf.compare`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ SurfaceTolerance: TypeAlias = Annotated[
         "the fraction of both surfaces that is at most this far from the other one.",
     ),
 ]
+Measure: TypeAlias = Literal["dice", "surface_dice", "hd95_mm", "false_positive_ml"]
 RawDir: TypeAlias = Annotated[
     str | None,
     Field(
@@ -155,3 +156,33 @@ class ScoreConfig(Config):
         "memory if not given.",
     )
     log: LogConfig = LogConfig()
+
+
+class CompareConfig(Config):
+    """Settings of `u2net_tf.compare`."""
+
+    baseline: str = Field(
+        description="Folder with the scores to compare with, written by evaluate or "
+        "score."
+    )
+    candidate: str = Field(
+        description="Folder with the scores that are compared with them."
+    )
+    domains: tuple[str, ...] = Field(
+        (), description="Domains to compare; all that are in both if empty."
+    )
+    measure: Measure = Field(
+        "dice",
+        description="Score to compare: the Dice, the surface Dice or HD95 (if surfaces "
+        "were compared), or the predicted volume in cases whose reference lacks the "
+        "class (false_positive_ml).",
+    )
+    group_by: str = Field(
+        "",
+        description="Regular expression with one capturing group, searched in the "
+        "names of the cases. Cases with the same match, such as the scans of a "
+        "patient, are not independent, and count as one, with their mean score.",
+    )
+    output: str | None = Field(
+        None, description="Picture to write (.png): the score of each case in both."
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from u2net_tf import files
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation import tables
+from u2net_tf.evaluation import scores_csv, tables
 from u2net_tf.plan.domains import Domain
 
 
@@ -108,7 +108,7 @@ def write(
       summary: the summary.
       skipped: "domain/case" -> reason of the cases that could not be used.
     """
-    files.write_text(output_dir / "dice.csv", tables.cases_to_csv(scores))
+    files.write_text(output_dir / "dice.csv", scores_csv.to_csv(scores))
     files.write_text(output_dir / "summary.json", tables.summary_to_json(summary))
     return Evaluation(
         summary.classes,

@@ -1,10 +1,8 @@
-"""Scores of many cases: the table, `dice.csv` and `summary.json`."""
+"""Scores of many cases: the table and `summary.json`."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -13,7 +11,6 @@ import numpy as np
 from tabulate import SEPARATING_LINE, tabulate
 
 from u2net_tf import migrations, schema
-from u2net_tf.evaluation.surfaces import SurfaceScore
 from u2net_tf.file_format import FileFormat
 from u2net_tf.plan.domains import Domain, Split
 from u2net_tf.schema import Count, MaybeNan, Text
@@ -180,23 +177,23 @@ def _summarize(scores: Sequence[CaseScore], domain: str, name: str) -> ClassScor
     return ClassScore(
         domain=domain,
         label=name,
-        mean=_mean(defined),
+        mean=mean(defined),
         standard_deviation=float(defined.std()) if defined.size else math.nan,
         num_cases=int(defined.size),
         num_absent=int(values.size - defined.size),
         num_without=len(volumes),
-        false_positive_ml=_mean(volumes),
-        hd95_mm=_mean(each.hd95_mm.get(name) for each in of_domain),
-        surface_dice=_mean(each.surface_dice.get(name) for each in of_domain),
+        false_positive_ml=mean(volumes),
+        hd95_mm=mean(each.hd95_mm.get(name) for each in of_domain),
+        surface_dice=mean(each.surface_dice.get(name) for each in of_domain),
     )
 
 
 def mean_dice(rows: Sequence[ClassScore]) -> float:
     """Returns the unweighted mean over classes, as in Table 2 of the paper."""
-    return _mean(row.mean for row in rows)
+    return mean(row.mean for row in rows)
 
 
-def _mean(values: Iterable[float | None]) -> float:
+def mean(values: Iterable[float | None]) -> float:
     """Returns the mean of the values that are defined; NaN if there are none."""
     defined = [value for value in values if value is not None and not math.isnan(value)]
     return float(np.mean(defined)) if defined else math.nan
@@ -264,22 +261,6 @@ def format_table(
             "volume in these cases"
         )
     return text
-
-
-def cases_to_csv(scores: Sequence[CaseScore]) -> str:
-    """Returns a row per case and class; undefined values are empty."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    names = ["dice", "false_positive_ml"]
-    if any(score.hd95_mm for score in scores):
-        names += SurfaceScore._fields
-    writer.writerow(["domain", "case", "class", *names])
-    for score in scores:
-        for label in score.dice:
-            values = [getattr(score, name).get(label, math.nan) for name in names]
-            numbers = ("" if math.isnan(n) else f"{n:.6f}" for n in values)
-            writer.writerow([score.domain, score.case, label, *numbers])
-    return stream.getvalue()
 
 
 def summary_to_json(summary: Summary) -> str:
