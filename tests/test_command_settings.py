@@ -82,6 +82,7 @@ COMMON = (
     ("learning_rate_schedule", "polynomial", "polynomial"),
     ("polynomial_power", "0.5", 0.5),
     ("weight_decay", "0.3", 0.3),
+    ("weight_ema_decay", "0.75", 0.75),
     ("detach_focal_factor", "true", True),
     ("region_loss_weight", "0.5", 0.5),
     ("top_head_weights", "0,0.5,2", (0.0, 0.5, 2.0)),

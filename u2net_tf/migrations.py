@@ -55,6 +55,8 @@ LATER_PREPROCESSING = {
 
 # TensorFlow's list of checkpoints, which no longer lists them all.
 OBSOLETE_IN_CHECKPOINTS = ("checkpoint",)
+# Settings of a run that earlier versions did not record, as these versions had them.
+EARLIER_INVARIANTS = {"weight_ema_decay": 0.0}
 # Folder next to the checkpoints, in which a new one was written.
 UNFINISHED_CHECKPOINTS = ".unfinished"
 # Temporary file names used to contain only the ID of the process.

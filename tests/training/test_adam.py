@@ -113,6 +113,31 @@ class TestSteps:
         assert int(optimizer.iterations) == 3
 
 
+class TestAverages:
+    @pytest.mark.parametrize("decay", [0.01, 0.5, 0.9])
+    def test_equal_the_formula(self, decay):
+        """The decay of 0.9 is reached after 81 steps, the others sooner."""
+        variables = make_variables()
+        optimizer = TorchAdam(0.25, ema_decay=decay)
+        optimizer.build(variables)
+        apply = tf.function(optimizer.apply)
+        expected = [np.zeros(shape) for shape in SHAPES]
+        for number in range(100):
+            apply([tf.constant(g) for g in draw_gradients(number)])
+            weight = min(decay, number / (number + 9))
+            for i, variable in enumerate(variables):
+                expected[i] = weight * expected[i] + (1 - weight) * variable.numpy()
+            found = [average.numpy() for _, average in optimizer.averages()]
+            assert_close(found, expected, 1e-9)
+        assert [v for v, _ in optimizer.averages()] == variables
+        assert_close([v.numpy() for v in variables], formula(100), 1e-12)
+
+    def test_none_by_default(self):
+        optimizer = TorchAdam(0.25)
+        optimizer.build(make_variables())
+        assert (optimizer.averages(), optimizer.state().averages) == ([], ())
+
+
 class TestState:
     """Steps on the variables of another optimizer, as domains share a trace."""
 

@@ -160,6 +160,7 @@ class TestModel:
             steps_per_epoch=1,
             learning_rate=0.125,
             weight_decay=0.5,
+            weight_ema_decay=0.75,
             detach_focal_factor=True,
             seed=3,
         )
@@ -167,6 +168,7 @@ class TestModel:
             {
                 "learning_rate": 0.125,
                 "weight_decay": 0.5,
+                "weight_ema_decay": 0.75,
                 "detach_focal_factor": True,
                 "strategy": tf.distribute.get_strategy(),
                 "jit_compile": False,

@@ -75,6 +75,14 @@ class OptimizerConfig(Config):
         description="L2 penalty factor, applied through the gradient as in Adam, not "
         "decoupled as in AdamW.",
     )
+    weight_ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of exponential moving averages of the weights, per step of "
+        "a domain. They take the place of the weights in validation and in the saved "
+        "model. 0 for no averages.",
+    )
 
 
 class ScheduleConfig(Config):

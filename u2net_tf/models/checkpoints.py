@@ -35,7 +35,8 @@ class Checkpoints:
       spec: specification of the network.
       network: the network, built.
       training: path -> variable, of the optimizers and of loss scaling; empty for a
-        model that is not trained.
+        model that is not trained. With the path of a variable of the network, it is
+        saved instead of that variable.
       keep: number of end-of-epoch checkpoints to keep in addition to the best one. A
         checkpoint within an epoch is kept until the next one is written.
       invariants: settings that must be the same when a run is resumed, for example
@@ -158,11 +159,13 @@ class Checkpoints:
                 expected="a trained model",
                 received="a composed one, from which training cannot resume",
             )
-        for name, value in state.invariants.items():
-            if self._invariants.get(name) != value:
-                raise InputError(
-                    "", expected=f"{name} {self._invariants.get(name)}", received=value
-                )
+        saved, own = (
+            {**migrations.EARLIER_INVARIANTS, **each}
+            for each in (state.invariants, self._invariants)
+        )
+        for name, value in saved.items():
+            if own.get(name) != value:
+                raise InputError("", expected=f"{name} {own.get(name)}", received=value)
 
     def _remove_others(self, saved: RunState) -> None:
         """Removes all checkpoints except the saved one, the last `keep` and the best.

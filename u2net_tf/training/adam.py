@@ -25,6 +25,7 @@ class AdamState(NamedTuple):
       velocities: second moments of these variables.
       iterations: scalar int64, number of steps taken.
       learning_rate: scalar float32.
+      averages: moving averages of the trained variables; empty without averaging.
     """
 
     trained: tuple[tf.Variable, ...]
@@ -32,6 +33,7 @@ class AdamState(NamedTuple):
     velocities: tuple[tf.Variable, ...]
     iterations: tf.Variable
     learning_rate: tf.Variable
+    averages: tuple[tf.Variable, ...] = ()
 
 
 class _Factors(NamedTuple):
@@ -43,6 +45,8 @@ class _Factors(NamedTuple):
     beta_2: tf.Tensor
     weight_decay: tf.Tensor
     zero: tf.Tensor
+    # Weight of the new value in the moving average.
+    new_weight: tf.Tensor
 
 
 class TorchAdam(keras.optimizers.Adam):
@@ -55,7 +59,12 @@ class TorchAdam(keras.optimizers.Adam):
     would be Adam's.
 
     Its variables are those of Keras' Adam. It uses Keras' private attributes
-    `_momentums`, `_velocities` and `_trainable_variables`.
+    `_momentums`, `_velocities`, `_model_variables_moving_average` and
+    `_trainable_variables`.
+
+    With `ema_decay`, it keeps exponential moving averages of the variables. After n
+    steps, the decay is min(`ema_decay`, n / (n + 9)), so that early values are soon
+    forgotten.
 
     Args:
       learning_rate: initial learning rate.
@@ -63,9 +72,12 @@ class TorchAdam(keras.optimizers.Adam):
       beta_1: decay of the first moment.
       beta_2: decay of the second moment.
       epsilon: added to the root of the corrected second moment.
+      ema_decay: decay of the moving averages, from 0 to below 1; 0 for none.
       name: name of the optimizer's variables.
 
-    Reference: Kingma and Ba, Adam, ICLR 2015, section 2, last remark.
+    Reference: Kingma and Ba, Adam, ICLR 2015, section 2, last remark; Polyak and
+    Juditsky, Acceleration of stochastic approximation by averaging, SIAM Journal on
+    Control and Optimization 1992.
     """
 
     def __init__(
@@ -76,10 +88,17 @@ class TorchAdam(keras.optimizers.Adam):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = EPSILON,
+        ema_decay: float = 0.0,
         name: str = "torch_adam",
     ):
         super().__init__(
-            learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, name=name
+            learning_rate,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            use_ema=ema_decay > 0,
+            ema_momentum=ema_decay,
+            name=name,
         )
         self.l2_factor = l2_factor
 
@@ -116,7 +135,18 @@ class TorchAdam(keras.optimizers.Adam):
             velocities=tuple(variable.value for variable in self._velocities),
             iterations=self.iterations.value,
             learning_rate=self.learning_rate.value,
+            averages=tuple(average.value for _, average in self.averages()),
         )
+
+    def averages(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        """Returns the trained variables with their averages; empty without averaging.
+
+        Before the first step, the averages are 0.
+        """
+        if not self.use_ema:
+            return []
+        averages = self._model_variables_moving_average
+        return list(zip(self._trainable_variables, averages, strict=True))
 
     def update_state(self, state: AdamState, grads: Sequence[tf.Tensor]) -> None:
         """Takes a step with this optimizer's settings and the variables of `state`.
@@ -139,13 +169,18 @@ class TorchAdam(keras.optimizers.Adam):
             gradients: Sequence[tf.Tensor],
             factors: _Factors,
         ) -> None:
-            for variable, momentum, velocity, gradient in zip(
-                state.trained, state.momentums, state.velocities, gradients, strict=True
+            for variable, momentum, velocity, gradient, average in zip(
+                state.trained,
+                state.momentums,
+                state.velocities,
+                gradients,
+                state.averages or [None] * len(state.trained),
+                strict=True,
             ):
                 strategy.extended.update(
                     variable,
                     self._update,
-                    args=(momentum, velocity, gradient, factors),
+                    args=(momentum, velocity, gradient, average, factors),
                     group=False,
                 )
 
@@ -162,6 +197,9 @@ class TorchAdam(keras.optimizers.Adam):
         """
         found = {"iterations": self.iterations, "learning_rate": self.learning_rate}
         slots = {"momentum": self._momentums, "velocity": self._velocities}
+        if self.use_ema:
+            # The averages are saved as the variables of the network.
+            slots["weight"] = self._trainable_variables
         for slot, variables in slots.items():
             for trained, variable in zip(
                 self._trainable_variables, variables, strict=True
@@ -181,6 +219,10 @@ class TorchAdam(keras.optimizers.Adam):
         correction_1 = 1.0 - tf.pow(beta_1, step)
         correction_2 = tf.sqrt(1.0 - tf.pow(beta_2, step))
         learning_rate = tf.cast(state.learning_rate, tf.float64)
+        taken = step - 1.0
+        decay = tf.minimum(
+            tf.constant(self.ema_momentum, tf.float64), taken / (taken + 9)
+        )
         factors = _Factors(
             learning_rate=learning_rate * correction_2 / correction_1,
             epsilon=self.epsilon * correction_2,
@@ -188,6 +230,7 @@ class TorchAdam(keras.optimizers.Adam):
             beta_2=beta_2,
             weight_decay=np.float64(self.l2_factor),
             zero=np.float64(0.0),
+            new_weight=1.0 - decay,
         )
         return _Factors(*(tf.cast(factor, dtype) for factor in factors))
 
@@ -197,9 +240,10 @@ class TorchAdam(keras.optimizers.Adam):
         momentum: tf.Variable,
         velocity: tf.Variable,
         gradient: tf.Tensor,
+        average: tf.Variable | None,
         factors: _Factors,
     ) -> None:
-        """Updates one replica's copy of a variable and its moments."""
+        """Updates one replica's copy of a variable, its moments and its average."""
         if self.l2_factor:
             gradient += factors.weight_decay * variable
         tf.raw_ops.ResourceApplyAdam(
@@ -215,3 +259,5 @@ class TorchAdam(keras.optimizers.Adam):
             epsilon=factors.epsilon,
             grad=gradient,
         )
+        if average is not None:
+            average.assign_add((variable - average) * factors.new_weight)

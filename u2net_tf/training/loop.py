@@ -184,6 +184,7 @@ class Run:
             self._folder.logging_epochs(last_row, self._last_logs),
         ):
             self._trainer.set_learning_rate(self.state.learning_rate)
+            self._trainer.averages.start()
             try:
                 while not self.has_ended:
                     self._run_epoch()
@@ -246,20 +247,19 @@ class Run:
         every = self._settings.validate_every_epochs
         if not every or epoch % every or not self.workers.is_chief:
             return {}
+        shards = dict(zip(self._trainer.domains, self._shards.monitored, strict=True))
         started = time.perf_counter()
         try:
-            dice = validate(
-                self._predictor,
-                dict(zip(self._trainer.domains, self._shards.monitored, strict=True)),
-                num_cases=self._settings.eval_cases,
-            )
+            with self._trainer.averages.in_use():
+                dice = validate(
+                    self._predictor, shards, num_cases=self._settings.eval_cases
+                )
         except StopRequested:
             # The other workers have not heard of it.
             self._stop.check_all(self.workers)
             raise
-        self._steps.pace.seconds_validating = time.perf_counter() - started
-        text = duration(self._steps.pace.seconds_validating)
-        logging.info("validation after epoch %d: %s", epoch, text)
+        seconds = self._steps.pace.seconds_validating = time.perf_counter() - started
+        logging.info("validation after epoch %d: %s", epoch, duration(seconds))
         return dice
 
     def _best_candidate(self, metrics: EpochMetrics) -> best.Best | None:

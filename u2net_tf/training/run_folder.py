@@ -124,6 +124,7 @@ def open_run_folder(
                 "trained domains": list(plan.names),
                 "shared variables": trainer.train_shared,
                 "fold": config.data.fold,
+                "weight_ema_decay": config.optimizer.weight_ema_decay,
                 **(invariants or {}),
             },
         )

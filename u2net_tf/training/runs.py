@@ -153,6 +153,7 @@ def trainer_options(
         ),
         "learning_rate": config.optimizer.learning_rate,
         "weight_decay": config.optimizer.weight_decay,
+        "weight_ema_decay": config.optimizer.weight_ema_decay,
         "detach_focal_factor": config.loss.detach_focal_factor,
         "seed": config.data.seed,
     }

@@ -29,7 +29,9 @@ from u2net_tf.training.differentiation import Differentiation
 from u2net_tf.training.domain_losses import DomainLoss
 from u2net_tf.training.gate_loss import NO_GATES, GateLoss, dropout_seed
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
+from u2net_tf.training.optimizers import make_optimizers
 from u2net_tf.training.shared_traces import domains_sharing_a_trace
+from u2net_tf.training.weight_averages import WeightAverages
 
 # Arguments: images and labels; see `Differentiation`.
 _Differentiate: TypeAlias = Callable[..., tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]
@@ -44,6 +46,8 @@ class Trainer:
       learning_rate: initial learning rate of Adam.
       weight_decay: L2 factor, added to the gradient as weight_decay * variable before
         Adam (as the paper's PyTorch does), not decoupled.
+      weight_ema_decay: decay of moving averages of the variables; 0 for none. See
+        `make_optimizers`.
       detach_focal_factor: see `losses.focal`.
       head_weights: weights of the heads, if there are several; see `head_weights`.
       gate_loss: loss of the gates, if there are any; see `GateLoss`.
@@ -71,6 +75,7 @@ class Trainer:
         *,
         learning_rate: float,
         weight_decay: float,
+        weight_ema_decay: float = 0.0,
         detach_focal_factor: bool = False,
         head_weights: heads.HeadWeights | None = None,
         gate_loss: GateLoss = NO_GATES,
@@ -93,18 +98,16 @@ class Trainer:
         self.domains = tuple(range(network.num_domains) if domains is None else domains)
         self.train_shared = train_shared
         self._shared = network.shared_variables if train_shared else []
-        decay = {"l2_factor": weight_decay}
         with reporting_exhausted(describe_variables), self.strategy.scope():
-            self.shared_optimizer = None
-            if train_shared:
-                self.shared_optimizer = TorchAdam(learning_rate, name="shared", **decay)
-                self.shared_optimizer.build(self._shared)
-            self.domain_optimizers = {}
-            for domain in self.domains:
-                name = f"domain_{domain}"
-                optimizer = TorchAdam(learning_rate, name=name, **decay)
-                optimizer.build(network.domain_variables(domain))
-                self.domain_optimizers[domain] = optimizer
+            self.shared_optimizer, self.domain_optimizers = make_optimizers(
+                network,
+                self.domains,
+                train_shared=train_shared,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+                weight_ema_decay=weight_ema_decay,
+            )
+            self.averages = WeightAverages(self.optimizers)
             is_scaled = network.compute_dtype == "float16"
             self.loss_scale = LossScale() if is_scaled else None
         self._differentiate = Differentiation(
@@ -134,7 +137,7 @@ class Trainer:
         self._compiled_steps = CompiledSteps(self._steps, traced, self.strategy)
 
     @property
-    def optimizers(self) -> Sequence[keras.optimizers.Optimizer]:
+    def optimizers(self) -> Sequence[TorchAdam]:
         """The shared optimizer, if there is one, then one per trained domain."""
         shared = [self.shared_optimizer] if self.shared_optimizer else []
         return [*shared, *self.domain_optimizers.values()]
@@ -146,7 +149,11 @@ class Trainer:
         return [*self._shared, *(v for variables in per_domain for v in variables)]
 
     def variables_by_path(self) -> Mapping[str, keras.Variable | tf.Variable]:
-        """Returns path -> variable of a checkpoint, except those of the network."""
+        """Returns path -> variable of a checkpoint, except those of the network.
+
+        With averages, they are saved under the paths of the network, and the trained
+        variables themselves under those of the optimizers.
+        """
         paths = self.network.variables_by_path()
         names = {id(variable): path for path, variable in paths.items()}
         parts = {
@@ -157,6 +164,8 @@ class Trainer:
             parts["optimizer/shared"] = self.shared_optimizer.variables_by_path(names)
         if self.loss_scale:
             parts["loss_scale"] = self.loss_scale.variables_by_path()
+        if averages := self.averages.by_path(names):
+            parts["network"] = averages
         return {
             f"{part}/{path}": variable
             for part, variables in parts.items()
