@@ -1,7 +1,9 @@
 """Scores of label maps that exist already."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -19,12 +21,15 @@ from u2net_tf.config.evaluation import ScoreConfig
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import score_label_maps as module
 from u2net_tf.evaluation import tables
+from u2net_tf.evaluation.comparison_memory import comparison_bytes
 from u2net_tf.evaluation.score_label_maps import score_label_maps
 from u2net_tf.plan.domains import Plan
 from u2net_tf.plan.labels import Region
 from u2net_tf.plan.plan_file import plan_to_json
 
 ONE, TWO = toy.ONE.name, toy.TWO.name
+# The executor that `score_label_maps` makes by itself.
+ON_THIS_MACHINE = object()
 
 
 def reference(tiny_data, domain, case):
@@ -64,7 +69,9 @@ def score(tiny_data, tmp_path):
             }
         )
         return score_label_maps(
-            config, executor=executor or InProcess(), progress=progress()
+            config,
+            executor=None if executor is ON_THIS_MACHINE else executor or InProcess(),
+            progress=progress(),
         )
 
     return call
@@ -554,6 +561,37 @@ def test_worker_processes(score, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(module.machine, "num_cores", lambda: 7)
     score(folder, surface_tolerance_mm=1.0, **options)
     assert received == [(3, 3), (7, 3)]
+
+
+def test_workers_are_limited_by_the_memory(score, tiny_data, tmp_path, monkeypatch):
+    chosen = []
+    in_this_process = InProcess()
+
+    def workers(executor, num_workers, num_cases):
+        chosen.append(num_workers)
+        return contextlib.nullcontext(executor or in_this_process)
+
+    monkeypatch.setattr(module.parallel, "workers", workers)
+    folder = copy_references(tiny_data, tmp_path / "a", ONE, toy.ONE.train)
+    paths = [reference(tiny_data, ONE, case) for case in toy.ONE.train]
+    largest = max(math.prod(nib.load(path).shape) for path in paths)
+    need_gb = comparison_bytes(largest) / 1e9
+    for number, factor in ((3, 3.01), (2, 2.99), (1, 1.01), (1, 0.5)):
+        options = {
+            "domains": (ONE,),
+            "split": "train",
+            "max_memory_gb": factor * need_gb,
+        }
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        assert (
+            score(folder, num_workers=3, executor=ON_THIS_MACHINE, **options).num_cases
+            == 3
+        )
+        assert chosen.pop() == number
+    # Other machines may have more memory.
+    shutil.rmtree(tmp_path / "out")
+    score(folder, num_workers=3, executor=in_this_process, **options)
+    assert chosen == [3]
 
 
 def test_progress(score, folder):

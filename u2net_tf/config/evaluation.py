@@ -141,8 +141,8 @@ class ScoreConfig(Config):
     num_workers: int | None = Field(
         None,
         ge=1,
-        description="Number of worker processes, each with one case at a time; the "
-        "number of cores if not given.",
+        description="Maximum number of worker processes, each with one case at a "
+        "time; the number of cores if not given.",
     )
     on_bad_case: Literal["fail", "skip"] = Field(
         "skip",
@@ -152,8 +152,8 @@ class ScoreConfig(Config):
     max_memory_gb: float | None = Field(
         None,
         gt=0,
-        description="Memory limit of each worker process, GB; half of the machine's "
-        "memory if not given.",
+        description="Memory limit of all worker processes together, GB; half of the "
+        "machine's memory if not given. Fewer of them run if their cases need more.",
     )
     log: LogConfig = LogConfig()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -13,7 +14,13 @@ from u2net_tf import files, locks, machine, parallel, work_log
 from u2net_tf.config.evaluation import ScoreConfig
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation import label_map_folders, results, scoring, tables
+from u2net_tf.evaluation import (
+    comparison_memory,
+    label_map_folders,
+    results,
+    scoring,
+    tables,
+)
 from u2net_tf.evaluation.comparison import compare
 from u2net_tf.evaluation.results import Evaluation
 from u2net_tf.evaluation.scored_case import SCORE, Score
@@ -62,6 +69,12 @@ class _Job:
         # Only the first image, as its grid is that of the case.
         for path in (self.case.image_path, self.case.label_path, self.label_map):
             images.load_header(path, max_memory_gb=self.config.max_memory_gb)
+
+    def num_voxels(self) -> int:
+        """Returns the number of voxels that are compared."""
+        limit = self.config.max_memory_gb
+        header = images.load_header(self.case.image_path, max_memory_gb=limit)
+        return math.prod(header.grid.shape)
 
     def key(self) -> str:
         """Returns the key of the score; see `work_log.work_key`."""
@@ -255,8 +268,7 @@ def _score_domain(
     progress: Progress,
 ) -> tuple[list[tables.CaseScore], dict[str, InputError]]:
     """Returns the scores in the order of the cases, and why others have none."""
-    num_workers = config.num_workers or machine.num_cores()
-    reading = ReadingConfig(num_workers=num_workers, on_bad_case=config.on_bad_case)
+    reading = ReadingConfig(on_bad_case=config.on_bad_case)
     skipped = usable_cases.check_all(_Job.require_files, jobs, reading)
     usable = [job for job in jobs if job.name not in skipped]
     folder = pathlib.Path(config.output_dir, ".scores", domain.name)
@@ -271,6 +283,13 @@ def _score_domain(
         ):
             scores[job.name] = known
     pending = [job for job in usable if job.name not in scores]
+    num_workers = config.num_workers or machine.num_cores()
+    if executor is None:
+        voxels = [job.num_voxels() for job in pending]
+        num_workers = comparison_memory.fitting_workers(
+            num_workers, voxels, config.max_memory_gb
+        )
+    reading = reading.model_copy(update={"num_workers": num_workers})
     bar = progress(
         desc=domain.name, total=len(usable), initial=len(scores), unit="case"
     )
