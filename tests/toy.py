@@ -56,6 +56,8 @@ PLAN = Plan((ONE, TWO))
 class ToyNetwork(keras.Model):
     """A matrix per domain, then one that is shared, then another one per domain."""
 
+    gradient_checkpointing = "none"
+
     def __init__(self, num_modalities, num_classes, *, width=4, **kwargs):
         super().__init__(**kwargs)
         self.num_modalities = tuple(num_modalities)

@@ -1,13 +1,18 @@
 """Errors of devices whose memory does not suffice."""
 
 import re
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from u2net_tf.errors import StoppedError
-from u2net_tf.networks.device_memory import describe_windows, reporting_exhausted
+from u2net_tf.networks.device_memory import (
+    describe_windows,
+    hint_for_step,
+    reporting_exhausted,
+)
 
 # Bytes of float32 beyond the addresses of any machine.
 TOO_MANY = 1 << 60
@@ -74,9 +79,48 @@ def test_other_errors_stay_as_they_are():
 
 
 def test_windows():
-    expected, hint = describe_windows(np.zeros((2, 8, 16, 4, 3)))
+    settings = {"is_precision_fixed": False}
+    expected, hint = describe_windows(np.zeros((2, 8, 16, 4, 3)), **settings)
     assert expected == "expected enough memory for 2 windows of 8 × 16 × 4 voxels"
     assert "`batch_size`" in hint
-    expected, hint = describe_windows(np.zeros((1, 8, 16, 4, 3)))
+    one = np.zeros((1, 8, 16, 4, 3))
+    expected, hint = describe_windows(one, **settings)
     assert "1 window of" in expected
-    assert "`batch_size`" not in hint
+    assert hint == "Set half `precision`, or use a device with more memory"
+    _, hint = describe_windows(one, is_precision_fixed=True)
+    assert hint == "Use a device with more memory"
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "dtype", "batch_size", "hint"),
+    [
+        (
+            "none",
+            "float32",
+            2,
+            "Set `gradient_checkpointing` to blocks, or begin a new run with a smaller "
+            "`batch_size`, smaller patches or half `precision`",
+        ),
+        (
+            "none",
+            "bfloat16",
+            1,
+            "Set `gradient_checkpointing` to blocks, or begin a new run with smaller "
+            "patches",
+        ),
+        (
+            "blocks",
+            "float32",
+            1,
+            "Begin a new run with smaller patches or half `precision`",
+        ),
+        ("blocks", "float16", 1, "Begin a new run with smaller patches"),
+    ],
+)
+def test_the_hint_for_a_step_names_what_still_helps(
+    checkpointing, dtype, batch_size, hint
+):
+    network = types.SimpleNamespace(
+        gradient_checkpointing=checkpointing, compute_dtype=dtype
+    )
+    assert hint_for_step(network, batch_size) == hint

@@ -136,6 +136,8 @@ def test_memory_that_does_not_suffice(
         f"step 8: expected enough memory for a step of {toy.TWO.name}; the last good "
         f"checkpoint in {tmp_path} is kept. Received: Out of memory. Set `gradient_"
     )
+    words = "with a smaller `batch_size`, smaller patches or half `precision`"
+    assert message.endswith(words)
     assert checkpoints_of(tmp_path) == ["step-5"]
 
 

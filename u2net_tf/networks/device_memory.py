@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from u2net_tf.errors import StoppedError
+from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.wording import quantity
 
 # CUDA and XLA also report it as other errors than `ResourceExhaustedError`. Names of
@@ -53,11 +54,15 @@ def _text_if_exhausted(error: tf.errors.OpError | MemoryError) -> str | None:
     return error.message if _EXHAUSTED.search(error.message) else None
 
 
-def describe_windows(windows: np.ndarray) -> tuple[str, str]:
+def describe_windows(
+    windows: np.ndarray, *, is_precision_fixed: bool
+) -> tuple[str, str]:
     """Describes a call of the network for `reporting_exhausted`.
 
     Args:
       windows: (N, z, y, x, channels), the windows to predict.
+      is_precision_fixed: whether the precision is half already or cannot be set, as in
+        an exported network and in the validation of a run.
     """
     number, *size, _ = windows.shape
     extent = " × ".join(map(str, size))
@@ -66,7 +71,29 @@ def describe_windows(windows: np.ndarray) -> tuple[str, str]:
     )
     if number > 1:
         return expected, "Set a smaller `batch_size`"
+    if is_precision_fixed:
+        return expected, "Use a device with more memory"
     return expected, "Set half `precision`, or use a device with more memory"
+
+
+def hint_for_step(network: DomainModel, batch_size: int) -> str:
+    """Returns the hint for a training step: the settings that still save memory.
+
+    Args:
+      network: the trained network.
+      batch_size: number of patches per device.
+    """
+    smaller = ["a smaller `batch_size`"] if batch_size > 1 else []
+    smaller.append("smaller patches")
+    if network.compute_dtype == "float32":
+        smaller.append("half `precision`")
+    *others, last = smaller
+    listed = f"{', '.join(others)} or {last}" if others else last
+    if network.gradient_checkpointing == "none":
+        return (
+            f"Set `gradient_checkpointing` to blocks, or begin a new run with {listed}"
+        )
+    return f"Begin a new run with {listed}"
 
 
 def describe_variables() -> tuple[str, str]:

@@ -40,6 +40,10 @@ class DomainModel(Protocol):
         """Dtype of the computation; float16 needs loss scaling."""
 
     @property
+    def gradient_checkpointing(self) -> str:
+        """Activations that are recomputed in the backward pass: "none" or "blocks"."""
+
+    @property
     def trainable_variables(self) -> Sequence[keras.Variable]:
         """The trainable variables of all domains, including shared ones."""
 

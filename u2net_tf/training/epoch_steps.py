@@ -15,7 +15,7 @@ from absl import logging
 from u2net_tf.config.training import RunConfig
 from u2net_tf.errors import StoppedError
 from u2net_tf.models.run_state import PartialEpoch
-from u2net_tf.networks.device_memory import reporting_exhausted
+from u2net_tf.networks.device_memory import hint_for_step, reporting_exhausted
 from u2net_tf.plan.domains import Plan
 from u2net_tf.progress import Progress
 from u2net_tf.training.batches import Batch, TrainingBatches
@@ -160,7 +160,7 @@ class EpochSteps:
         if compiled:
             logging.info("compiling the step of %s", self._plan.names[domain_index])
         step = self._trainer.start_step if self._max_unread else self._trainer.step
-        with self._reporting_exhausted(self.step + 1, domain_index):
+        with self._reporting_exhausted(self.step + 1, domain_index, batch):
             loss, scale = step(domain, batch), self._trainer.loss_scale
         self.step += 1
         pending = _PendingStep(
@@ -182,7 +182,9 @@ class EpochSteps:
         while len(self._unread) > num_left:
             pending = self._unread.popleft()
             started = time.perf_counter()
-            with self._reporting_exhausted(pending.step, pending.domain_index):
+            with self._reporting_exhausted(
+                pending.step, pending.domain_index, pending.batch
+            ):
                 loss = float(pending.loss)
             seconds = pending.seconds_starting + time.perf_counter() - started
             name = self._plan.names[pending.domain_index]
@@ -205,16 +207,16 @@ class EpochSteps:
             self.pace.add_step(seconds, compiled=pending.compiled)
 
     def _reporting_exhausted(
-        self, step: int, domain_index: int
+        self, step: int, domain_index: int, batch: Batch
     ) -> contextlib.AbstractContextManager[None]:
         """Reports that a step needs more memory than the device has."""
 
         def describe() -> tuple[str, str]:
+            first, *_ = self._trainer.strategy.experimental_local_results(batch["case"])
             return (
                 f"step {step}: expected enough memory for a step of "
                 f"{self._plan.names[domain_index]}; {self._describe_checkpoint()}",
-                "Set `gradient_checkpointing` to blocks, or begin a new run with a "
-                "smaller `batch_size`, smaller patches or half `precision`",
+                hint_for_step(self._trainer.network, len(first)),
             )
 
         return reporting_exhausted(describe)

@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -71,6 +73,29 @@ class TestPredictWindows:
         )
         assert found.shape == (2, *plan.patch_size, plan.num_classes)
         np.testing.assert_allclose(found, 1 / plan.num_classes, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "dtype", "hint"),
+    [
+        ("step-1", "float32", "Set half `precision`, or use"),
+        ("step-1", "float16", "Use"),
+        # A network that is being trained.
+        ("", "float32", "Use"),
+    ],
+)
+def test_half_precision_is_recommended_only_where_it_helps(
+    monkeypatch, checkpoint, dtype, hint
+):
+    def exhausted(windows, domain):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    model = types.SimpleNamespace(compute_dtype=dtype)
+    backend = KerasBackend(model, SPEC, checkpoint=checkpoint)
+    monkeypatch.setattr(backend, "_segment", exhausted)
+    monkeypatch.setattr(backend, "_warned", lambda domain: None)
+    with pytest.raises(StoppedError, match=rf"OOM\. {hint} a device with more memory$"):
+        backend.predict_windows(np.zeros((1, 8, 8, 8, 1), np.float32), 0, few=True)
 
 
 @pytest.mark.parametrize("few", [False, True])

@@ -100,7 +100,13 @@ class KerasBackend:
     ) -> np.ndarray:
         """Returns the class probabilities of windows; see `Backend`."""
         self._warned(domain)
-        with reporting_exhausted(functools.partial(describe_windows, windows)):
+
+        def describe() -> tuple[str, str]:
+            # A network that is being trained has no checkpoint, and a fixed precision.
+            is_fixed = not self.checkpoint or self.network.compute_dtype != "float32"
+            return describe_windows(windows, is_precision_fixed=is_fixed)
+
+        with reporting_exhausted(describe):
             if few:
                 # Tracing and compiling would take longer than computing a few windows.
                 with ops.use_implementation("plain"), ops.without_gradients():

@@ -51,7 +51,8 @@ class SavedModelBackend:
         """Returns the class probabilities of windows; see `Backend`."""
         # The signature has one domain, and is not compiled for a batch size.
         del domain, few
-        with reporting_exhausted(functools.partial(describe_windows, windows)):
+        describe = functools.partial(describe_windows, windows, is_precision_fixed=True)
+        with reporting_exhausted(describe):
             segmented = self._segment(**{INPUT: tf.constant(windows)})
             # On a CPU this is the tensor's own memory; `numpy` would copy it.
             return np.asarray(segmented[OUTPUT])
