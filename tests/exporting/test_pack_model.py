@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import zipfile
 
 import numpy as np
@@ -398,6 +399,16 @@ class TestSettings:
             cells = ["a\\|b", cell, "62.5", "25.0", "3", "1"]
             assert line.replace("\\|", "/").count("|") == 1 + len(cells)
             assert line.split() == ["|", *" | ".join(cells).split(), "|"]
+
+    def test_an_undefined_dice(self, trained_dir, tmp_path):
+        """Neither mask of any case contains the region."""
+        row = ClassScore(ONE.name, "all", math.nan, math.nan, 0, 2)
+        folder = self.write_summary(tmp_path / "a", regions=(row,))
+        file = self.pack(trained_dir, tmp_path, evaluation=(folder,))
+        (found,) = file.description.card.domains[0].evaluation.regions
+        assert math.isnan(found.mean)
+        (line,) = [line for line in file.page.splitlines() if line.startswith("| all")]
+        assert line.split("|")[3:5] == [f" {'–':<8} ", f" {'–':<6} "]
 
     def test_invalid_dice_of_a_region(self, trained_dir, tmp_path):
         row = ClassScore(ONE.name, "all", 1.5, 0.0, 1, 0)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from u2net_tf import schema
 from u2net_tf.errors import InputError
@@ -19,7 +19,15 @@ from u2net_tf.models.spec import CaseCounts
 from u2net_tf.plan.domains import Split
 from u2net_tf.schema import Count, MaybeNan, Step, Text
 
-_Dice = Annotated[MaybeNan, Field(ge=0, le=1)]
+
+def _require_dice(value: float) -> float:
+    # The bounds of a `Field` exclude NaN.
+    if not (math.isnan(value) or 0 <= value <= 1):
+        raise InputError("", expected="a number from 0 to 1", received=value)
+    return value
+
+
+_Dice = Annotated[MaybeNan, AfterValidator(_require_dice)]
 
 
 @schema.model
@@ -189,5 +197,5 @@ def load_texts(path: str | os.PathLike, domains: Sequence[str]) -> CardTexts:
 
 
 def percent(value: float) -> str:
-    """Returns a Dice in percent; "-" if it is undefined."""
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+    """Returns a Dice in percent; "–" if it is undefined."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"
