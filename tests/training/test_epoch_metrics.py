@@ -26,7 +26,7 @@ class TestSummary:
 
     def test_with_validation(self):
         dice = {"a": {"x": 0.5, "y": math.nan}, "b": {"x": 1.0}}
-        expected = f"{SUMMARY}; Dice: a/x 0.500, a/y nan, b/x 1.000"
+        expected = f"{SUMMARY}; Dice: a/x 0.500, a/y –, b/x 1.000"
         assert EpochMetrics(**METRICS, dice=dice).summary() == expected
 
     def test_with_compiling(self):

@@ -47,7 +47,7 @@ class EpochMetrics:
     dice: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:
-        """Returns the metrics in one line, for the log."""
+        """Returns the metrics in one line, for the log; "–" for an undefined Dice."""
         text = (
             f"step {self.step}, loss {self.loss:.4f} (moving average "
             f"{self.loss_moving_average:.4f}), learning rate {self.learning_rate:.2g}, "
@@ -57,7 +57,7 @@ class EpochMetrics:
         if self.seconds_compiling:
             text += f", {duration(self.seconds_compiling)} of compilation"
         scores = [
-            f"{domain}/{name} {score:.3f}"
+            f"{domain}/{name} {'–' if math.isnan(score) else f'{score:.3f}'}"
             for domain, by_name in self.dice.items()
             for name, score in by_name.items()
         ]
