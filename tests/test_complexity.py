@@ -79,6 +79,7 @@ class TestCommand:
         ):
             names = [row["network"] for row in tables[key]]
             assert names == ["2 independent", "shared", "universal, series"]
+            assert {row["last_decoder_kernel"] for row in tables[key]} == {1}
             row = tables[key][2]
             assert row["total"] == count.total
             assert row["shared"] == count.shared
@@ -124,6 +125,7 @@ class TestCommand:
             ("universal, separable", 1),
         ]
         assert tables["all parameters"][2]["total"] == full.total
+        assert tables["all parameters"][2]["last_decoder_kernel"] is None
         assert tables["pruned"][3] == {
             "network": "universal, separable",
             "prune_to": 1,

@@ -64,6 +64,13 @@ class Row:
     count: Count
     trunk: int | None
 
+    @property
+    def last_decoder_kernel(self) -> int | None:
+        """Size of the kernel that `second_up_conv` means; None for a UNet#."""
+        if self.second_up_conv is None:
+            return None
+        return SECOND_UP_CONV_TO_KERNEL[self.second_up_conv]
+
 
 def joint_pools(
     domains: Domains,
@@ -165,9 +172,9 @@ def format_rows(rows: Sequence[Row]) -> str:
         {
             "network": row.name,
             **(
-                {"last decoder kernel": str(SECOND_UP_CONV_TO_KERNEL[kernel])}
-                if (kernel := row.second_up_conv)
-                else {}
+                {}
+                if row.last_decoder_kernel is None
+                else {"last decoder kernel": str(row.last_decoder_kernel)}
             ),
             "total": f"{row.count.total:,}",
             **({} if row.trunk is None else {"trunk": f"{row.trunk:,}"}),
@@ -199,7 +206,7 @@ def rows_to_json(rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, An
     return [
         {
             "network": row.name,
-            "second_up_conv": row.second_up_conv,
+            "last_decoder_kernel": row.last_decoder_kernel,
             "total": row.count.total,
             "trunk": row.trunk,
             "shared": row.count.shared,
