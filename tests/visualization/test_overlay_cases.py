@@ -147,6 +147,23 @@ def test_label_maps_may_be_named_like_the_images(write, tmp_path):
     assert (case.name, case.prediction_path.name) == ("a", "a_0000.nii.gz")
 
 
+@pytest.mark.parametrize("suffix", [".seg.nrrd", ".SEG.NRRD", ".nrrd", ".mha"])
+def test_label_maps_may_have_another_format(write, tmp_path, suffix):
+    """Such as that of 3D Slicer, which `predict` can write."""
+    arguments = write("ab", [], [])
+    places = ((1, "other", "a"), (1, "other", "b"), (2, "slicer", "a"))
+    for position, folder, case in places:
+        path = tmp_path / folder / f"{case}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        arguments[position] = [str(path.parent)]
+    (case,) = find_cases(*arguments, max_cases=4)
+    assert case.name == "a"
+    assert case.image_path.name == "a.nii.gz"
+    assert case.reference_path == tmp_path / "other" / f"a{suffix}"
+    assert case.prediction_path == tmp_path / "slicer" / f"a{suffix}"
+
+
 def test_the_ignore_label_is_that_of_dataset_json_or_plan(write):
     labels = {"background": 0, "organ": 1, "ignore": 7}
     arguments = write(

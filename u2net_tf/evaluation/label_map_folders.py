@@ -7,8 +7,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from u2net_tf.errors import InputError
-from u2net_tf.volumes import msd, seg_nrrd
-from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
+from u2net_tf.volumes import msd
+from u2net_tf.volumes.scan_names import (
+    SCAN_SUFFIXES,
+    is_scan_name,
+    label_map_stem,
+    scan_stem,
+)
 
 
 def list_label_maps(
@@ -48,7 +53,7 @@ def list_label_maps(
                 place, expected=f"label maps ({suffixes})", received="none"
             )
         for path in volumes:
-            name = _stem(path)
+            name = label_map_stem(path)
             other = found.setdefault(name, path)
             if other != path:
                 raise InputError(
@@ -57,13 +62,6 @@ def list_label_maps(
                     received=f"another one, {other}",
                 )
     return dict(sorted(found.items()))
-
-
-def _stem(path: pathlib.Path) -> str:
-    """Returns the file name without suffix; that of 3D Slicer has two parts."""
-    if path.name.lower().endswith(seg_nrrd.SUFFIX):
-        return path.name[: -len(seg_nrrd.SUFFIX)]
-    return scan_stem(path)
 
 
 def match_label_maps(

@@ -11,7 +11,12 @@ from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Plan
 from u2net_tf.visualization.label_names import LabelNames, find_label_names
 from u2net_tf.volumes import msd
-from u2net_tf.volumes.scan_names import SCAN_SUFFIXES, is_scan_name, scan_stem
+from u2net_tf.volumes.scan_names import (
+    SCAN_SUFFIXES,
+    is_scan_name,
+    label_map_stem,
+    scan_stem,
+)
 from u2net_tf.wording import first_few
 
 
@@ -153,7 +158,7 @@ def _list_files(
 ) -> dict[str, pathlib.Path]:
     """Returns name of the case -> volume, in order, without hidden files.
 
-    A label map may have a different format from its image.
+    A label map may have a different format from its image, also `.seg.nrrd`.
 
     Args:
       flag: name of the setting, for error messages.
@@ -171,6 +176,7 @@ def _list_files(
         if first.is_relative_to(place) and first.is_file()
     }
     used = set(found.values())
+    stem_of = scan_stem if flag == "image" else label_map_stem
     if path.is_dir():
         # Further modalities are no cases; a single one may be drawn by itself.
         used.update(file for volumes in (listed or {}).values() for file in volumes)
@@ -178,7 +184,7 @@ def _list_files(
         is_hidden = file.name.startswith(".")
         if is_hidden or not is_scan_name(file) or files.absolute_path(file) in used:
             continue
-        other = found.setdefault(scan_stem(file), file)
+        other = found.setdefault(stem_of(file), file)
         if other != file:
             raise InputError(
                 f"`{flag}`",

@@ -11,6 +11,8 @@ from u2net_tf.errors import InputError
 from u2net_tf.wording import first_few
 
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+# Label maps of 3D Slicer.
+SEGMENTATION_SUFFIX = ".seg.nrrd"
 
 
 def is_scan_name(path: str | os.PathLike) -> bool:
@@ -39,6 +41,14 @@ def scan_suffix(path: str | os.PathLike) -> str:
 def scan_stem(path: str | os.PathLike) -> str:
     """Returns the file name without folder and suffix; raises like `scan_suffix`."""
     return pathlib.PurePath(path).name.removesuffix(scan_suffix(path))
+
+
+def label_map_stem(path: str | os.PathLike) -> str:
+    """Returns `scan_stem` of a label map, whose suffix may also be `.seg.nrrd`."""
+    name = pathlib.PurePath(path).name
+    if name.lower().endswith(SEGMENTATION_SUFFIX):
+        return name[: -len(SEGMENTATION_SUFFIX)]
+    return scan_stem(path)
 
 
 def channel_path(path: pathlib.Path, channel: int) -> pathlib.Path:

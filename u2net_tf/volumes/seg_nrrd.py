@@ -14,8 +14,9 @@ from u2net_tf.volumes import itk_files
 from u2net_tf.volumes.anatomy import STRUCTURE, find_anatomy
 from u2net_tf.volumes.class_colours import class_rgb
 from u2net_tf.volumes.grid import Grid
+from u2net_tf.volumes.scan_names import SEGMENTATION_SUFFIX
 
-SUFFIX = ".seg.nrrd"
+SUFFIX = SEGMENTATION_SUFFIX
 _REPRESENTATION = "Binary labelmap"
 # Largest label value of a segment in int16, which Slicer reads.
 _MAX_VALUE = 2**15 - 1
