@@ -1,17 +1,19 @@
 """Initial weights of a network from another model."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 import toy
 
 from u2net_tf.errors import InputError
+from u2net_tf.models import initial_weights as module
 from u2net_tf.models.build import build_network
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.initial_weights import copy_initial_weights, source_of_weights
-from u2net_tf.models.loading import save_model
+from u2net_tf.models.loading import load_spec, save_model
 from u2net_tf.models.run_state import RunState, SeenCases
 from u2net_tf.plan.domains import Plan
 
@@ -75,6 +77,27 @@ def test_the_source_may_have_other_patches(source):
     network = build_network(spec)
     copy_initial_weights(folder, spec, network)
     assert_equal(network.variables, original.variables)
+
+
+def test_cases_are_those_of_the_weights(source, tmp_path, monkeypatch):
+    """Also if training writes another checkpoint after they were read."""
+    folder, spec, _ = source
+    shutil.copytree(folder, tmp_path / "a")
+    later = dataclasses.replace(toy.TWO, train=("later",))
+    save(tmp_path / "b", *toy.make_model((toy.ONE, later)))
+    original = module.load_network
+
+    def load_network(model_dir):
+        found = original(model_dir)
+        for path in (tmp_path / "b" / "checkpoints").glob("step-0.*"):
+            name = path.name.replace("step-0", "step-1", 1)
+            shutil.copy(path, tmp_path / "a" / "checkpoints" / name)
+        return found
+
+    monkeypatch.setattr(module, "load_network", load_network)
+    seen = copy_initial_weights(tmp_path / "a", spec, build_network(spec))
+    assert load_spec(tmp_path / "a").plan.domains[1].train == ("later",)
+    assert [each.cases for each in seen] == [toy.ONE.train, toy.TWO.train]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
 from u2net_tf.models import composition
 from u2net_tf.models.build import build_network
+from u2net_tf.models.checkpoint_reading import CheckpointReader
 from u2net_tf.models.loading import (
     load_network,
     load_spec,
@@ -143,8 +144,14 @@ def logits_of(folder, name):
     return network(images, domain=domain).numpy()
 
 
-def test_cases_that_the_parent_was_initialized_with(tiny_data, data_dir, tmp_path):
+def test_cases_that_the_parent_was_initialized_with(
+    tiny_data, data_dir, tmp_path, monkeypatch
+):
     """The parent has seen cases of the new domain, which it does not have any more."""
+    read, original = [], CheckpointReader.spec
+    monkeypatch.setattr(
+        CheckpointReader, "spec", lambda self: read.append(self.path) or original(self)
+    )
     before = (
         SeenCases(toy.ONE.name, ("one_9",), True),
         SeenCases(toy.TWO.name, ("two_2",), True),
@@ -152,7 +159,10 @@ def test_cases_that_the_parent_was_initialized_with(tiny_data, data_dir, tmp_pat
     )
     parent = save_parent(tmp_path / "a", tiny_data.plan, initial_cases=before)
     for epochs in (1, 2):
+        del read[:]
         adapt(parent, tmp_path / "b", toy.TWO.name, data_dir, max_epochs=epochs)
+        # Not twice, since training of the parent could write another one meanwhile.
+        assert len([path for path in read if path.startswith(f"{parent}/")]) == 1
         _, state = load_spec_and_state(tmp_path / "b")
         # The names of cases of domains other than the new one are removed.
         third = SeenCases("Task93_Three", (), False)

@@ -10,13 +10,9 @@ from absl import logging
 
 from u2net_tf.errors import InputError
 from u2net_tf.models.checkpoint_paths import has_model
+from u2net_tf.models.checkpoint_reading import CheckpointReader
 from u2net_tf.models.composition import set_to_mean_of_domains
-from u2net_tf.models.loading import (
-    load_network,
-    load_spec,
-    load_spec_and_state,
-    models_by_domain,
-)
+from u2net_tf.models.loading import load_network, load_spec, models_by_domain
 from u2net_tf.models.run_state import SeenCases
 from u2net_tf.models.seen_cases import seen_cases
 from u2net_tf.models.spec import ModelSpec, differing_setting
@@ -49,6 +45,7 @@ def copy_initial_weights(
         of the same name has other modalities or classes.
     """
     source_spec, source, checkpoint = load_network(model_dir)
+    seen = seen_cases(source_spec, CheckpointReader(checkpoint).state())
     copied = _matching_domains(source_spec, spec, checkpoint)
     copy_variables(source.shared_variables, network.shared_variables)
     for index, name in enumerate(spec.plan.names):
@@ -70,7 +67,6 @@ def copy_initial_weights(
         if others
         else "",
     )
-    seen = seen_cases(*load_spec_and_state(model_dir))
     for domain in spec.plan.domains:
         if domain.name in seen:
             _warn_of_seen_cases(seen[domain.name], domain, checkpoint)

@@ -16,11 +16,8 @@ from absl import logging
 from u2net_tf.config.training import AdaptConfig
 from u2net_tf.errors import InputError
 from u2net_tf.models import checksums, composition
-from u2net_tf.models.loading import (
-    load_network,
-    load_spec_and_state,
-    require_no_inner_models,
-)
+from u2net_tf.models.checkpoint_reading import CheckpointReader
+from u2net_tf.models.loading import load_network, require_no_inner_models
 from u2net_tf.models.seen_cases import seen_domains
 from u2net_tf.models.variables import identical
 from u2net_tf.networks.domain_model import DomainModel
@@ -86,6 +83,7 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
     require_no_inner_models(config.run.model_dir)
     strategy = make_strategy(config.compute.distribution)
     parent_spec, parent, checkpoint = load_network(config.from_)
+    parent_state = CheckpointReader(checkpoint).state()
     plan, manifests = load_training_data(config.data, [config.domain])
     (new,) = plan.domains
     config = config.with_changes(
@@ -119,9 +117,9 @@ def _adapt(config: AdaptConfig, progress: Progress, stop: StopRequests) -> Adapt
         _require_parent(run, parent, network, checkpoint)
     else:
         # The parent may have been initialized with a model that had the domain.
-        parent_run = load_spec_and_state(config.from_)
-        of_new = [s for s in parent_run[1].initial_cases if s.domain == new.name]
-        run.initial_cases = (*of_new, *seen_domains([parent_run], spec))
+        of_new = [s for s in parent_state.initial_cases if s.domain == new.name]
+        others = seen_domains([(parent_spec, parent_state)], spec)
+        run.initial_cases = (*of_new, *others)
     runs.finish(run, config, started=started)
     if not run.workers.is_chief:
         return AdaptResult(run, "")
