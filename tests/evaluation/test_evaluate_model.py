@@ -283,6 +283,17 @@ def test_an_ensemble_is_scored(models, tmp_path, monkeypatch, caplog):
     assert warning.startswith(f"{', '.join(config.model_dir)}: 1 case of the split")
 
 
+def test_models_with_different_ignore_labels(models, tmp_path, monkeypatch):
+    def change(domain):
+        return dataclasses.replace(domain, ignore_label=9)
+
+    config = configure_two(tmp_path, models, monkeypatch, change=change)
+    words = f"second: expected the ignore label of .* in .*{toy.ONE.name}, none, .*: 9$"
+    with pytest.raises(InputError, match=words):
+        evaluate_model(config)
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
 def test_cases_that_the_model_was_initialized_with(
     models, tmp_path, monkeypatch, caplog
 ):

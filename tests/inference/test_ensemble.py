@@ -15,6 +15,7 @@ from u2net_tf.inference.ensemble import (
     combine,
     require_distinct,
     require_same_domain,
+    require_same_ignore_label,
 )
 from u2net_tf.inference.memory_budget import MemoryBudget
 from u2net_tf.inference.predictor import Predictor
@@ -147,6 +148,22 @@ def test_models_of_another_input_or_other_classes(changes, words):
     other = dataclasses.replace(toy.ONE, **changes)
     with pytest.raises(InputError, match=f"^three: expected {words}"):
         require_same_domain(["one", "two", "three"], [toy.ONE, toy.ONE, other])
+
+
+def test_models_of_another_ignore_label():
+    """They can predict together, but not be scored."""
+    nine, ten = (dataclasses.replace(toy.ONE, ignore_label=label) for label in (9, 10))
+    require_same_domain(["one", "two"], [nine, ten])
+    require_same_ignore_label(["one", "two"], [nine, nine])
+    require_same_ignore_label(["one"], [nine])
+    for first, second, words in (
+        (nine, ten, "9, .* Received: 10"),
+        (toy.ONE, nine, "none, .* Received: 9"),
+        (nine, toy.ONE, "9, .* Received: none"),
+    ):
+        words = rf"^three: expected the ignore label of {toy.ONE.name} in one, {words}$"
+        with pytest.raises(InputError, match=words):
+            require_same_ignore_label(["one", "two", "three"], [first, first, second])
 
 
 def test_models_may_differ_in_cases_and_postprocessing():

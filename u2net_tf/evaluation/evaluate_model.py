@@ -212,9 +212,9 @@ def _choose(config: EvaluateConfig) -> tuple[list[_Choice], _Seen]:
     for folder, spec in specs.items():
         keras.require_settings(spec, config.windows, folder)
     for ones in zip(*chosen, strict=True):
-        ensemble.require_same_domain(
-            [one.folder for one in ones], [one.domain for one in ones]
-        )
+        folders, of_models = [one.folder for one in ones], [one.domain for one in ones]
+        ensemble.require_same_domain(folders, of_models)
+        ensemble.require_same_ignore_label(folders, of_models)
     domains = listed_cases.list_cases(chosen[0], config.plan, config.fold)
     folders_of = [
         tuple(one.folder for one in ones) for ones in zip(*chosen, strict=True)

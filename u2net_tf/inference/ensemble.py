@@ -152,6 +152,34 @@ def require_same_domain(
                 )
 
 
+def require_same_ignore_label(
+    paths: Sequence[str | os.PathLike], domains: Sequence[Domain]
+) -> None:
+    """Checks that models agree on which voxels of references are not annotated.
+
+    Predictions do not depend on it.
+
+    Args:
+      paths: paths of the models.
+      domains: the domain in the plan of each of them.
+
+    Raises:
+      InputError: if not.
+    """
+    expected, *others = [
+        "none" if domain.ignore_label is None else domain.ignore_label
+        for domain in domains
+    ]
+    for path, received in zip(paths[1:], others, strict=True):
+        if received != expected:
+            raise InputError(
+                path,
+                expected=f"the ignore label of {domains[0].name} in {paths[0]}, "
+                f"{expected}, to score an ensemble of both",
+                received=received,
+            )
+
+
 def _properties(domain: Domain) -> dict[str, Any]:
     """Returns what the meaning of windows and of their classes depends on."""
     preprocessing = domain.preprocessing
