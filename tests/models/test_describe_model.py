@@ -160,15 +160,23 @@ def test_the_model_that_a_run_started_from(model, tmp_path, flag, words):
 
 
 @pytest.mark.parametrize(
-    ("flag", "expected"),
-    [("--region_loss_weight=0.5", 1), ("--region_loss_weight=0.0", 0), ("", 0)],
+    ("flag", "words", "value"),
+    [
+        ("region_loss_weight", "region loss", "weight 0.5"),
+        ("weight_ema_decay", "weights", "moving averages, decay 0.5"),
+    ],
 )
-def test_regions_in_the_loss(model, tmp_path, flag, expected):
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("--{}=0.5", 1), ("--{}=0.0", 0), ("", 0)]
+)
+def test_settings_that_are_off_by_default(
+    model, tmp_path, flag, words, value, setting, expected
+):
     folder = shutil.copytree(model, tmp_path / "model")
-    (folder / "flags.txt").write_text(f"{FLAGS}{flag}\n")
+    (folder / "flags.txt").write_text(f"{FLAGS}{setting.format(flag)}\n")
     (found,) = describe_models(folder)
     text = description_table.to_text(found)
-    assert text.count("region loss") == text.count("weight 0.5") == expected
+    assert text.count(words) == text.count(value) == expected
 
 
 def test_checkpoints(model):
