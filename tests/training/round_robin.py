@@ -48,6 +48,7 @@ def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
         network,
         learning_rate=0.01,
         weight_decay=weight_decay,
+        weight_ema_decay=0.5,
         strategy=strategy,
         head_weights=head_weights(LossConfig(), spec),
     )
@@ -63,7 +64,7 @@ def copies_of(trainer, variables):
 
 
 def values_of_trainer(trainer):
-    """Returns the network's variables, moments and step counts on every replica."""
+    """Returns all variables of network and optimizers, on every replica."""
     optimizers = [variable for o in trainer.optimizers for variable in o.variables]
     return copies_of(trainer, [*trainer.network.variables, *optimizers])
 

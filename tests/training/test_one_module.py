@@ -71,8 +71,11 @@ def assert_close(one, other, tolerance):
 )
 @pytest.mark.slow
 def test_a_step_equals_that_of_single_operations(precision, tolerance):
-    """Compares losses and all variables, Adam's and the loss scale's included."""
-    module, single = make_trainer(precision, jit_compile=True), make_trainer(precision)
+    """Compares losses and all variables, also of Adam, averages and loss scale."""
+    module, single = (
+        make_trainer(precision, jit_compile=jit_compile, weight_ema_decay=0.5)
+        for jit_compile in (True, False)
+    )
     assert module.jit_compile
     for domain, description in enumerate(toy.PLAN.domains):
         batch = toy.draw_batch(description)
