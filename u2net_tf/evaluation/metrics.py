@@ -72,9 +72,7 @@ def dice(
                 f"{name}: expected class indices from 0 to {num_classes - 1}. "
                 f"Received: {array.min()} to {array.max()}"
             )
-    pairs = reference.astype(np.int64).ravel() * num_classes + prediction.ravel()
-    counts = np.bincount(pairs, minlength=num_classes**2)
-    table = counts.reshape(num_classes, num_classes)
+    table = _count_pairs(reference, prediction, num_classes)
     overlap = np.diag(table)[1:].astype(float)
     sizes = (table.sum(axis=0) + table.sum(axis=1))[1:]
     return np.divide(
@@ -102,8 +100,29 @@ def false_positive_ml(
     Returns:
       (num_classes - 1,) float64, millilitres; NaN for classes in the reference.
     """
-    present, predicted = (
-        np.bincount(array.ravel(), minlength=num_classes)[1:]
-        for array in (reference, prediction)
-    )
+    table = _count_pairs(reference, prediction, num_classes)
+    present, predicted = table.sum(axis=1)[1:], table.sum(axis=0)[1:]
     return np.where(present > 0, np.nan, predicted * voxel_ml)
+
+
+def _count_pairs(
+    reference: np.ndarray, prediction: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Counts the voxels with each class in the reference and in the prediction.
+
+    Plane by plane, because NumPy counts 64-bit integers only.
+
+    Args:
+      reference: (z, y, x) class indices.
+      prediction: (z, y, x) class indices.
+      num_classes: including the background.
+
+    Returns:
+      (num_classes, num_classes) numbers of voxels, by the class in the reference and
+      that in the prediction.
+    """
+    counts = np.zeros(num_classes**2, np.int64)
+    for one, other in zip(reference, prediction, strict=True):
+        pairs = one.astype(np.int64) * num_classes + other
+        counts += np.bincount(pairs.ravel(), minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
