@@ -8,7 +8,7 @@ from pydantic import Field
 
 from u2net_tf.config.base import Config
 from u2net_tf.config.log import LogConfig
-from u2net_tf.config.memory import MaxMemory
+from u2net_tf.config.memory import MaxMemory, MaxWorkerMemory
 from u2net_tf.config.modalities import ResampleModalities
 from u2net_tf.plan.preprocessing import (
     Preprocessing,
@@ -53,12 +53,12 @@ class SurveyConfig(Config):
         description="Folder for contact sheets of each domain: a slice of every case "
         "with its labels, the most unusual cases first. If not given, none are drawn.",
     )
-    max_memory_gb: MaxMemory = None
+    max_memory_gb: MaxWorkerMemory = None
     num_workers: int | None = Field(
         None,
         ge=1,
-        description="Number of worker processes, each with one case at a time; the "
-        "number of cores if not given.",
+        description="Maximum number of worker processes, each with one case at a "
+        "time; the number of cores if not given.",
     )
     log: LogConfig = LogConfig()
 
@@ -78,9 +78,10 @@ class ConversionConfig(Config):
     num_workers: int | None = Field(
         None,
         ge=1,
-        description="Number of worker processes; the number of cores if not given.",
+        description="Maximum number of worker processes, each with one case at a "
+        "time; the number of cores if not given.",
     )
-    max_memory_gb: MaxMemory = None
+    max_memory_gb: MaxWorkerMemory = None
     shard_size_mb: float = Field(
         100.0,
         gt=0,

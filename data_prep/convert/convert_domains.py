@@ -1,8 +1,8 @@
 """Preprocesses cases in parallel and writes them to shards.
 
 Each worker preprocesses one case at a time and writes it to a part file; the parts are
-then written to shards one at a time, in a fixed order. Memory is therefore bounded by
-the largest case per process, the shards do not depend on the number of workers, and a
+then written to shards one at a time, in a fixed order. As many workers run as fit into
+memory with the largest cases, the shards do not depend on the number of workers, and a
 rerun reuses the parts of an interrupted run. The parts of a domain are kept next to its
 shards until these are written, which needs twice the domain's size on disk.
 """
@@ -19,10 +19,11 @@ from concurrent.futures import Executor
 from absl import logging
 
 from data_prep.config import ConversionConfig
+from data_prep.convert.case_memory import conversion_bytes
 from data_prep.convert.compare_shards import require_unchanged, skipped_error
 from data_prep.convert.part_files import ConversionJob, is_written, write_part
 from data_prep.convert.write_shards import write_domain_shards
-from u2net_tf import files, locks, parallel, temporary_names
+from u2net_tf import files, locks, machine, parallel, temporary_names
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Domain, Plan
 from u2net_tf.plan.plan_file import plan_to_json
@@ -30,6 +31,7 @@ from u2net_tf.progress import Progress, silent
 from u2net_tf.shards.manifest import Manifest, load_manifest, manifest_path
 from u2net_tf.shards.shard_files import check_shard_files
 from u2net_tf.volumes import msd
+from u2net_tf.volumes.memory import fitting_workers
 from u2net_tf.wording import first_few, quantity
 
 
@@ -250,9 +252,17 @@ def _write_parts(
     # the rate of the progress.
     pending = [job for job in jobs if not is_written(job)]
     skipped: dict[str, str] = {}
+    num_workers = settings.num_workers
+    if executor is None:
+        num_workers = fitting_workers(
+            num_workers or machine.num_cores(),
+            [conversion_bytes(job) for job in pending],
+            settings.max_memory_gb,
+            activity=f"{domain.name}: preprocessing cases",
+        )
     with parallel.workers(
         executor,
-        settings.num_workers,
+        num_workers,
         len(pending),
         share_cores=True,
         where=domain.name,

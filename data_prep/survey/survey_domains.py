@@ -13,6 +13,7 @@ from absl import logging
 
 from data_prep.config import SurveyConfig
 from data_prep.survey import draw_pictures, survey_file
+from data_prep.survey.case_memory import workers_for
 from data_prep.survey.compare_cases import domain_warnings, with_duplicate_faults
 from data_prep.survey.examine_case import CaseFacts, SurveyJob, examine_case
 from data_prep.survey.survey_file import DomainFacts
@@ -203,11 +204,12 @@ def survey(
       log: file to which each examined case is appended. Cases that are in it, and whose
         files have not changed since, are not examined again.
       spacing_source: "pixdim" or "affine".
-      num_workers: number of worker processes; None for one per core.
+      num_workers: maximum number of worker processes; None for one per core.
       round_labels: whether label values that are nearly integers are rounded.
       resample_modalities: whether modalities in separate files are resampled to the
         grid of the first one if their grids differ.
-      max_memory_gb: see `memory.require_memory`.
+      max_memory_gb: memory limit of the worker processes together, and of each file;
+        see `memory.fitting_workers`.
       thumbnails: folder for a thumbnail of each case; None for no thumbnails.
       executor: examines the cases; None for processes on this machine.
       progress: shows how many cases are done.
@@ -241,6 +243,8 @@ def survey(
     if facts and on_resumed is not None:
         on_resumed(log, len(pending), len(jobs))
     bar = progress(total=len(jobs), initial=len(facts), desc="survey", unit="case")
+    if executor is None:
+        num_workers = workers_for(pending, num_workers, max_memory_gb)
     workers = parallel.workers(
         executor,
         num_workers,

@@ -22,6 +22,7 @@ from u2net_tf.plan.preprocessing import Preprocessing
 from u2net_tf.volumes.crop_and_resample import preprocess_volume, resampling_bytes
 from u2net_tf.volumes.grid import Grid, Volume
 from u2net_tf.volumes.memory import MemoryLimitError, require_memory
+from u2net_tf.volumes.preparation_memory import uncropped
 
 NUM_CLASSES = 12
 MANY = dataclasses.replace(
@@ -90,7 +91,7 @@ def test_preprocessing_takes_no_more_than_estimated(shape, spacing_mm, statistic
     grid = make_grid(shape, spacing_mm)
     data = np.random.default_rng(0).normal(9, 1, (1, *shape[::-1])).astype(np.float32)
     scan = Volume(data, grid.spacing_mm(), grid)
-    crop = case_memory.uncropped(grid, MANY)
+    crop = uncropped(grid, MANY)
     tracemalloc.start()
     preprocess_volume(scan, domain)
     peak = tracemalloc.get_traced_memory()[1]
@@ -103,13 +104,13 @@ def test_preprocessing_takes_no_more_than_estimated(shape, spacing_mm, statistic
 def test_a_case_by_its_header_is_uncropped():
     """The shape is permuted according to its orientation."""
     grid = make_grid((80, 70, 60), (1.0, 2.0, 3.0))
-    crop = case_memory.uncropped(grid, MANY)
+    crop = uncropped(grid, MANY)
     assert crop.raw_shape == crop.crop_shape == (60, 70, 80)
     assert crop.shape == (180, 93, 40)
     rotated = dataclasses.replace(
         grid, shape=(60, 70, 80), affine=np.eye(4)[[2, 1, 0, 3]] @ np.diag([3, 2, 1, 1])
     )
-    assert case_memory.uncropped(rotated, MANY).raw_shape == (80, 70, 60)[::-1]
+    assert uncropped(rotated, MANY).raw_shape == (80, 70, 60)[::-1]
 
 
 def test_an_absurd_header_is_left_to_the_reader():

@@ -11,6 +11,7 @@ from typing_extensions import Self
 from u2net_tf.config.base import Config
 from u2net_tf.config.inference import ReadingConfig, WindowConfig
 from u2net_tf.config.log import LogConfig
+from u2net_tf.config.memory import MaxWorkerMemory
 from u2net_tf.errors import InputError
 from u2net_tf.plan.domains import Split
 
@@ -149,12 +150,7 @@ class ScoreConfig(Config):
         description="Stop at a case without a usable label map (fail), or continue, "
         "list it at the end and exit with status 1 (skip).",
     )
-    max_memory_gb: float | None = Field(
-        None,
-        gt=0,
-        description="Memory limit of all worker processes together, GB; half of the "
-        "machine's memory if not given. Fewer of them run if their cases need more.",
-    )
+    max_memory_gb: MaxWorkerMemory = None
     log: LogConfig = LogConfig()
 
 

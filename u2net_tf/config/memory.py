@@ -1,4 +1,4 @@
-"""The memory limit, a setting of the data preparation commands."""
+"""Memory limits, which are settings of several commands."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ from typing import Annotated
 
 from pydantic import Field
 
+# Of a scan.
 MaxMemory = Annotated[
     float | None,
     Field(
         gt=0,
         description="Memory limit per scan, GB; half of the machine's memory if not "
-        "given. A scan that needs more, before or after resampling, is refused before "
-        "anything is allocated. With several worker processes, each may use this much.",
+        "given. A scan that needs more after resampling cannot be used.",
+    ),
+]
+# Of all worker processes.
+MaxWorkerMemory = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        description="Memory limit of all worker processes together, GB; half of the "
+        "machine's memory if not given. Fewer of them run if their cases need more; a "
+        "scan or label map that needs more alone is refused.",
     ),
 ]

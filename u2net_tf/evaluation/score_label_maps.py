@@ -14,14 +14,8 @@ from u2net_tf import files, locks, machine, parallel, work_log
 from u2net_tf.config.evaluation import ScoreConfig
 from u2net_tf.config.inference import ReadingConfig
 from u2net_tf.errors import InputError
-from u2net_tf.evaluation import (
-    comparison_memory,
-    label_map_folders,
-    results,
-    scoring,
-    tables,
-)
-from u2net_tf.evaluation.comparison import compare
+from u2net_tf.evaluation import label_map_folders, results, scoring, tables
+from u2net_tf.evaluation.comparison import compare, comparison_bytes
 from u2net_tf.evaluation.results import Evaluation
 from u2net_tf.evaluation.scored_case import SCORE, Score
 from u2net_tf.inference import outputs, usable_cases
@@ -30,6 +24,7 @@ from u2net_tf.plan.plan_file import load_plan
 from u2net_tf.progress import Progress, silent
 from u2net_tf.volumes import images, msd
 from u2net_tf.volumes.case_labels import read_labels
+from u2net_tf.volumes.memory import fitting_workers
 from u2net_tf.wording import first_few, quantity
 
 
@@ -285,9 +280,11 @@ def _score_domain(
     pending = [job for job in usable if job.name not in scores]
     num_workers = config.num_workers or machine.num_cores()
     if executor is None:
-        voxels = [job.num_voxels() for job in pending]
-        num_workers = comparison_memory.fitting_workers(
-            num_workers, voxels, config.max_memory_gb
+        num_workers = fitting_workers(
+            num_workers,
+            [comparison_bytes(job.num_voxels()) for job in pending],
+            config.max_memory_gb,
+            activity="comparing label maps",
         )
     reading = reading.model_copy(update={"num_workers": num_workers})
     bar = progress(

@@ -1,27 +1,18 @@
-"""Estimates the memory that a case takes while it is read, predicted and written.
+"""Estimates the memory that a case takes while it is predicted and written.
 
-The estimates are upper bounds, from shapes alone, of the total size of the arrays of
-each stage.
+As in `volumes.preparation_memory`, the estimates are upper bounds, from shapes alone.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.domains import Domain
-from u2net_tf.volumes.crop_and_resample import (
-    ResampledCrop,
-    resampled_shape,
-    resampling_bytes,
-)
-from u2net_tf.volumes.grid import Grid
+from u2net_tf.volumes.crop_and_resample import ResampledCrop
+from u2net_tf.volumes.preparation_memory import preparation_bytes
 
 _FLOAT = 4
-# Bytes per voxel and modality while a file is read: as stored, and twice in float32.
-_BYTES_READ = 4 * _FLOAT
 # Bytes per voxel while components are found (classes, masks and two label images of
 # ITK) and while the label map is written (in int32 and as the bytes of the file).
 _BYTES_FINISHED = 16
@@ -34,36 +25,6 @@ _FLOATS_PER_CHANNEL = 12
 # Upper limit of how often an exported UNet# holds these inputs at the same time:
 # up-sampled, joined, and laid out for the runtime.
 _COPIES_EXPORTED = 3
-
-
-def uncropped(grid: Grid, domain: Domain) -> ResampledCrop:
-    """Returns how a scan is resampled without cropping, which takes the most memory.
-
-    Args:
-      grid: grid of the scan.
-      domain: provides the spacing.
-
-    Raises:
-      InputError: if an axis would have more voxels than fit into any memory.
-    """
-    depth, height, width = grid.canonical_view(
-        np.broadcast_to(np.uint8(0), grid.shape)
-    ).shape
-    settings = domain.preprocessing
-    shape = resampled_shape(
-        (depth, height, width),
-        grid.spacing_mm(settings.spacing_source),
-        domain.spacing_mm,
-        rounding=settings.size_rounding,
-    )
-    raw_shape = (depth, height, width)
-    return ResampledCrop(raw_shape, (0, 0, 0), raw_shape, shape)
-
-
-def preparation_bytes(crop: ResampledCrop, num_modalities: int) -> float:
-    """Estimates the bytes of a scan until it is preprocessed, and while it waits."""
-    raw = num_modalities * math.prod(crop.raw_shape)
-    return max(_BYTES_READ * raw, _FLOAT * raw + resampling_bytes(crop, num_modalities))
 
 
 def prediction_bytes(

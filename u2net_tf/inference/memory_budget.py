@@ -22,6 +22,7 @@ from u2net_tf.inference.predictor import Predictor
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes.grid import Grid
 from u2net_tf.volumes.memory import MemoryLimitError, limit_gb
+from u2net_tf.volumes.preparation_memory import preparation_bytes, uncropped
 
 _GB = 1e9
 
@@ -53,12 +54,12 @@ class Need:
           with_probabilities: whether probabilities are kept.
         """
         try:
-            crop = case_memory.uncropped(grid, domain)
+            crop = uncropped(grid, domain)
         except InputError:
             # Reading the scan raises an error with the reason.
             return cls()
         return cls(
-            case_memory.preparation_bytes(crop, domain.num_modalities),
+            preparation_bytes(crop, domain.num_modalities),
             case_memory.prediction_bytes(
                 crop, domain, with_probabilities=with_probabilities
             ),
