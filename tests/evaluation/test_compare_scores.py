@@ -8,7 +8,7 @@ import toy
 
 from u2net_tf.config.evaluation import CompareConfig
 from u2net_tf.errors import InputError, StoppedError
-from u2net_tf.evaluation import results, scores_csv, tables
+from u2net_tf.evaluation import results, tables
 from u2net_tf.evaluation.compare_scores import MEAN_OF_CLASSES, compare_scores
 from u2net_tf.evaluation.tables import CaseScore
 from u2net_tf.plan.labels import Region
@@ -131,6 +131,29 @@ def test_a_class_that_only_one_of_them_has(compare):
     assert f"{TWO.name}: 1 class only in {first}: rim" in found.notes
 
 
+def test_a_single_class_with_scores_in_both_has_no_mean(compare):
+    found = compare([two("d", NAN, 0.5)], [two("d", 0.5, 0.75)])
+    assert rows_of(found) == {(TWO.name, "core"): ("d", 0.5, 0.75)}
+
+
+def test_notes_on_several(compare):
+    other = dataclasses.replace(TWO, labels=(TWO.labels[0], *ONE.labels[1:]))
+    found = compare(
+        [one("a", 0.5), one("b", 0.5), one("c", 0.5), two("d", 0.5, 0.5)],
+        [
+            *(one("a", 0.5), one("b", NAN), one("c", NAN)),
+            CaseScore(TWO.name, "d", {"organ": 0.5}, {}),
+        ],
+        summary=({}, {"domains": (ONE, other)}),
+    )
+    first, second = found.baseline.folder, found.candidate.folder
+    assert found.notes == (
+        f"{ONE.name}: 2 cases with a score of organ only in {first}: b, c",
+        f"{TWO.name}: 2 classes only in {first}: rim, core",
+        f"{TWO.name}: 1 class only in {second}: organ",
+    )
+
+
 @pytest.mark.parametrize(
     ("measure", "means"),
     [("hd95_mm", (2.0, 3.0)), ("surface_dice", (0.5, 0.75))],
@@ -204,21 +227,21 @@ class TestRegions:
         assert "region both consists of rim+core in" in note
         assert "but of rim in" in note
 
-    def test_of_an_older_version(self, compare, write):
+    @pytest.mark.parametrize("is_baseline", [True, False])
+    def test_of_an_older_version(self, write, is_baseline):
         """Its summaries do not name the classes of regions."""
         summary = (self.domains(self.REGION), self.domains(self.REGION))
         folder = write("old", self.scores(0.25), **summary[0])
         path = folder / "summary.json"
         fields = json.loads(path.read_text()) | {"region_classes": None}
         path.write_text(json.dumps(fields))
+        new = write("new", self.scores(0.5), **summary[1])
+        baseline, candidate = (folder, new) if is_baseline else (new, folder)
         found = compare_scores(
-            CompareConfig(
-                baseline=str(folder),
-                candidate=str(write("new", self.scores(0.5), **summary[1])),
-            )
+            CompareConfig(baseline=str(baseline), candidate=str(candidate))
         )
         (row,) = found.regions
-        assert (row.baseline, row.candidate) == (0.25, 0.5)
+        assert {row.baseline, row.candidate} == {0.25, 0.5}
 
 
 class TestGroups:
@@ -246,10 +269,13 @@ class TestGroups:
             compare(self.BASELINE, self.CANDIDATE, group_by=expression)
 
 
-def test_cases_that_a_model_was_trained_on(compare, caplog):
-    compare(BASELINE, CANDIDATE, summary=({}, {"training_cases": (f"{ONE.name}/a",)}))
+@pytest.mark.parametrize(("folder", "index"), [("first", 0), ("second", 1)])
+def test_cases_that_a_model_was_trained_on(compare, caplog, folder, index):
+    summary = [{}, {}]
+    summary[index] = {"training_cases": (f"{ONE.name}/a",)}
+    compare(BASELINE, CANDIDATE, summary=summary)
     (record,) = caplog.records
-    words = f"second: scores of 1 case that the model was trained on: {ONE.name}/a"
+    words = f"{folder}: scores of 1 case that the model was trained on: {ONE.name}/a"
     assert record.getMessage().endswith(words)
 
 
@@ -274,37 +300,6 @@ def test_domains_must_be_in_both(compare, domains):
         InputError, match=f"`domains`: expected domains in .*{ONE.name}"
     ):
         compare(BASELINE, CANDIDATE[:3], domains=domains)
-
-
-class TestInvalidFolders:
-    @pytest.fixture
-    def folder(self, write):
-        return write("first", BASELINE)
-
-    def compare(self, folder):
-        compare_scores(CompareConfig(baseline=str(folder), candidate=str(folder)))
-
-    @pytest.mark.parametrize("name", ["dice.csv", "summary.json"])
-    def test_a_missing_file(self, folder, name):
-        (folder / name).unlink()
-        with pytest.raises(InputError, match=rf"{name}: .*no such file"):
-            self.compare(folder)
-
-    @pytest.mark.parametrize(
-        ("scores", "words"),
-        [
-            (BASELINE[1:], f"3 cases of {ONE.name}/organ, .*Received: 2"),
-            ([*BASELINE, two("e", 0, 0)], f"1 case of {TWO.name}/rim, .*Received: 2"),
-            (
-                [*BASELINE, dataclasses.replace(BASELINE[0], domain="Other")],
-                "0 cases of Other/organ, .*Received: 1",
-            ),
-        ],
-    )
-    def test_files_of_different_cases(self, folder, scores, words):
-        (folder / "dice.csv").write_text(scores_csv.to_csv(scores))
-        with pytest.raises(InputError, match=f"dice.csv: expected {words}"):
-            self.compare(folder)
 
 
 def test_needs_scipy(monkeypatch, tmp_path):

@@ -97,11 +97,22 @@ def test_regions_follow():
     assert cells(lines[8])[:6] == ["Two", "both", "1", "30.00", "10.00", "-20.00"]
 
 
-def test_lower_distances_are_better():
-    lines = report(RIM, measure="hd95_mm")
-    assert "baseline HD95 mm" in lines[3]
+@pytest.mark.parametrize(
+    ("measure", "name"),
+    [("hd95_mm", "HD95 mm"), ("false_positive_ml", "false positives ml")],
+)
+def test_lower_distances_and_volumes_are_better(measure, name):
+    lines = report(RIM, measure=measure)
+    assert f"baseline {name}" in lines[3]
     assert cells(lines[5])[3:6] == ["0.60", "0.65", "+0.05"]
     assert cells(lines[5])[-3:-1] == ["1", "3"]
+
+
+def test_a_higher_surface_dice_is_better():
+    lines = report(RIM, measure="surface_dice")
+    assert "baseline surface Dice %" in lines[3]
+    assert cells(lines[5])[3:6] == ["60.00", "65.00", "+5.00"]
+    assert cells(lines[5])[-3:-1] == ["3", "1"]
 
 
 def test_groups():

@@ -84,6 +84,10 @@ HEAD = "domain,case,class,dice,false_positive_ml\n"
         (HEAD + "a,b,c,0.5,,\n", r"line 2: expected 5 cells. Received: 6"),
         (HEAD + "a,b,c,x,\n", r"line 2: dice: expected a number from 0 to 1.*'x'"),
         (HEAD + "a,b,c,50,\n", r"line 2: dice: expected a number from 0 to 1.*'50'"),
+        (
+            f"{HEAD[:-1]},hd95_mm,surface_dice\na,b,c,1,,90,95\n",
+            r"line 2: surface_dice: expected a number from 0 to 1\. .*'95'",
+        ),
         (HEAD + "a,b,c,nan,\n", r"line 2: dice: expected a number.*'nan'"),
         (HEAD + "a,b,c,,inf\n", r"line 2: false_positive_ml: .* from 0\. .*'inf'"),
         (HEAD + "a,b,c,,-1\n", r"line 2: false_positive_ml: .* from 0\. .*'-1'"),

@@ -53,7 +53,13 @@ def test_candidate_over_baseline(draw):
     expected = np.transpose([PANEL.baseline, PANEL.candidate])
     np.testing.assert_array_equal(points_of(axis).get_offsets(), expected)
     assert axis.get_title() == PANEL.title
+    # A name may contain "$".
+    texts = [axis.title, *axis.texts]
+    assert not any(text.get_parse_math() for text in texts)
     assert axis.get_xlim() == axis.get_ylim()
+    (diagonal,) = axis.lines
+    np.testing.assert_array_equal(diagonal.get_xdata(), axis.get_xlim())
+    np.testing.assert_array_equal(diagonal.get_ydata(), axis.get_ylim())
     low, high = axis.get_xlim()
     assert low < 10
     assert high > 95
@@ -68,6 +74,9 @@ def test_the_cases_that_changed_most_are_named(draw):
         ("c", (70, 40)),
         ("a", (10, 20)),
     }
+    # Towards the middle of the panel.
+    sides = {text.get_text(): text.get_horizontalalignment() for text in axis.texts}
+    assert sides == {"c": "right", "a": "left"}
     (axis,) = draw(Panel("t", ["a", "b"], [1, 2], [1, 2])).axes
     assert not axis.texts
 
