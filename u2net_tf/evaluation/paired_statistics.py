@@ -129,7 +129,7 @@ def _interval(differences: np.ndarray) -> tuple[float, float]:
             n_resamples=_NUM_RESAMPLES,
             confidence_level=_CONFIDENCE,
             method="BCa",
-            random_state=np.random.default_rng(0),
+            rng=np.random.default_rng(0),
         ).confidence_interval
     return float(found.low), float(found.high)
 
