@@ -8,8 +8,9 @@ import pathlib
 from tabulate import SEPARATING_LINE, tabulate
 
 from u2net_tf.config.evaluation import Measure
-from u2net_tf.evaluation.compare_scores import MEAN_OF_CLASSES, Comparison, Scores
+from u2net_tf.evaluation.compare_scores import MEAN_OF_CLASSES, Comparison
 from u2net_tf.evaluation.paired_statistics import Pair, PairedScores
+from u2net_tf.evaluation.saved_scores import Scores
 from u2net_tf.evaluation.tables import mean
 from u2net_tf.visualization import paired_scores
 
