@@ -144,7 +144,7 @@ class TestState:
     def test_changes_nothing_else(self):
         optimizers = []
         for rate in (0.25, 0.125):
-            optimizer = TorchAdam(rate)
+            optimizer = TorchAdam(rate, ema_decay=0.5)
             optimizer.build(make_variables())
             optimizers.append(optimizer)
         first, second = optimizers
@@ -158,6 +158,7 @@ class TestState:
         # The learning rate is that of the optimizer whose state was passed.
         found = [variable.numpy() for variable in second.state().trained]
         assert_close(found, formula(3, learning_rate=0.125), 1e-12)
+        assert all(average.numpy().any() for average in second.state().averages)
 
 
 class TestVariables:

@@ -6,7 +6,9 @@ import tensorflow as tf
 import toy
 
 from u2net_tf.errors import InputError
+from u2net_tf.models.checkpoints import Checkpoints
 from u2net_tf.models.loading import load_network
+from u2net_tf.models.run_state import RunState
 from u2net_tf.training import loop
 from u2net_tf.training.weight_averages import WeightAverages
 
@@ -197,3 +199,20 @@ class TestRuns:
         words = f"expected weight_ema_decay {decays[1]}. Received: {decays[0]}"
         with pytest.raises(InputError, match=words):
             run("a", weight_ema_decay=decays[1], max_epochs=2)
+
+
+def test_a_run_of_an_earlier_version_has_none(tmp_path):
+    """It did not record the decay."""
+    spec, trainer = toy.make_trainer()
+
+    def open_run(**invariants):
+        variables = trainer.variables_by_path()
+        return Checkpoints(
+            tmp_path, spec, trainer.network, variables, keep=1, invariants=invariants
+        )
+
+    open_run().save(RunState(step=1))
+    assert open_run(weight_ema_decay=0.0).restore().step == 1
+    words = r"expected weight_ema_decay 0\.5\. Received: 0\.0"
+    with pytest.raises(InputError, match=words):
+        open_run(weight_ema_decay=0.5).restore()

@@ -148,7 +148,13 @@ def train_in_half_precision():
     with strategy.scope():
         network = OneOverflows([1], [2], dtype="mixed_float16")
         network.build()
-    trainer = Trainer(network, learning_rate=0.01, weight_decay=0.1, strategy=strategy)
+    trainer = Trainer(
+        network,
+        learning_rate=0.01,
+        weight_decay=0.1,
+        weight_ema_decay=0.5,
+        strategy=strategy,
+    )
     network.scale = trainer.loss_scale.value
     images = toy.draw_batch(toy.ONE)
     batch = {
@@ -175,6 +181,10 @@ def train_in_half_precision():
         for copies in after:
             toy.assert_identical(copies[:1], copies[1:2] or copies[:1])
     assert moved == [False, True, True], moved
+    (variable, average), *_ = trainer.shared_optimizer.averages()
+    with trainer.averages.in_use():
+        for copies in round_robin.copies_of(trainer, [variable]):
+            toy.assert_identical(copies, [average.numpy()] * 2)
     assert [int(o.iterations.numpy()) for o in trainer.optimizers] == [2, 2]
 
 
