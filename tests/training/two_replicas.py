@@ -56,6 +56,7 @@ def run(what, data_dir, work, distribution="mirrored", is_signalled=True):
         "validate_every_epochs": 1,
         "learning_rate": 0.01,
         "distribution": distribution,
+        "weight_ema_decay": 0.5,
     }
     if what == "adapted":
         adapt(work, values)
