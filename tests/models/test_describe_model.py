@@ -131,6 +131,7 @@ def test_training(model):
         shared_variables=False,
         precision="mixed_float16",
         fold=2,
+        weight_ema_decay=0.0,
         data_fingerprint="fedcba9876543210ff",
         best=description.BestDescription(
             step=20,
@@ -160,23 +161,31 @@ def test_the_model_that_a_run_started_from(model, tmp_path, flag, words):
 
 
 @pytest.mark.parametrize(
-    ("flag", "words", "value"),
-    [
-        ("region_loss_weight", "region loss", "weight 0.5"),
-        ("weight_ema_decay", "weights", "moving averages, decay 0.5"),
-    ],
+    ("flag", "expected"),
+    [("--region_loss_weight=0.5", 1), ("--region_loss_weight=0.0", 0), ("", 0)],
 )
-@pytest.mark.parametrize(
-    ("setting", "expected"), [("--{}=0.5", 1), ("--{}=0.0", 0), ("", 0)]
-)
-def test_settings_that_are_off_by_default(
-    model, tmp_path, flag, words, value, setting, expected
-):
+def test_regions_in_the_loss(model, tmp_path, flag, expected):
     folder = shutil.copytree(model, tmp_path / "model")
-    (folder / "flags.txt").write_text(f"{FLAGS}{setting.format(flag)}\n")
+    (folder / "flags.txt").write_text(f"{FLAGS}{flag}\n")
     (found,) = describe_models(folder)
     text = description_table.to_text(found)
-    assert text.count(words) == text.count(value) == expected
+    assert text.count("region loss") == text.count("weight 0.5") == expected
+
+
+@pytest.mark.parametrize(("decay", "expected"), [(0.99, 1), (0.0, 0), (None, 0)])
+def test_averages_of_the_weights(tmp_path, decay, expected):
+    """Also without the flags of the run; earlier versions did not record a decay."""
+    spec, network = toy.make_model()
+    invariants = {} if decay is None else {"weight_ema_decay": decay}
+    checkpoints = Checkpoints(
+        tmp_path, spec, network, {}, keep=2, invariants=invariants
+    )
+    checkpoints.save(RunState(step=3, schedule=ScheduleState(learning_rate=0.25)))
+    (found,) = describe_models(tmp_path)
+    assert found.training.weight_ema_decay == (decay or 0.0)
+    text = description_table.to_text(found)
+    assert text.count("moving averages, decay 0.99") == expected
+    assert text.count("moving averages") == expected
 
 
 def test_checkpoints(model):

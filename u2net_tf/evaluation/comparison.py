@@ -19,8 +19,8 @@ from u2net_tf.plan.labels import Region
 from u2net_tf.volumes.class_volumes import voxel_volume_ml
 from u2net_tf.volumes.grid import Grid
 
-# Bytes per voxel while two label maps are read and compared. At most 23.6 were measured,
-# with surfaces and an ignore label, and 18.3 without surfaces.
+# Bytes per voxel while two label maps are read and compared. At most 23.6 were
+# measured, with surfaces and an ignore label, and 18.3 without surfaces.
 _BYTES_PER_VOXEL = 25
 
 

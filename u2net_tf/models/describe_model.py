@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from absl import logging
 
-from u2net_tf import files
+from u2net_tf import files, migrations
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_paths, object_graph
 from u2net_tf.models.best import Best
@@ -229,7 +229,7 @@ def _describe_training(
     state = contents.state
     if state.schedule is None:
         return None
-    known = state.invariants
+    known = {**migrations.EARLIER_INVARIANTS, **state.invariants}
     return TrainingDescription(
         steps=state.step,
         epochs=state.schedule.epochs,
@@ -238,6 +238,7 @@ def _describe_training(
         shared_variables=known.get("shared variables"),
         precision=known.get("precision"),
         fold=known.get("fold"),
+        weight_ema_decay=known["weight_ema_decay"],
         data_fingerprint=state.records,
         best=None if state.best is None else _describe_best(state.best, model_dir),
     )

@@ -71,6 +71,8 @@ class TrainingDescription:
       shared_variables: whether the shared variables were trained; None if not recorded.
       precision: precision of the computation; None if not recorded.
       fold: validation fold; None if there was none.
+      weight_ema_decay: decay of the moving averages that are the weights of the model;
+        0 if they are not averages.
       data_fingerprint: hash of the training cases and their shards; None if not
         recorded.
       best: the best checkpoint; None if there is none.
@@ -83,6 +85,7 @@ class TrainingDescription:
     shared_variables: bool | None
     precision: str | None
     fold: int | None
+    weight_ema_decay: float
     data_fingerprint: str | None
     best: BestDescription | None
 

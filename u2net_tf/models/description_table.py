@@ -97,9 +97,8 @@ def _training_rows(model: ModelDescription) -> Iterator[tuple[str, str]]:
     weight = model.settings.get("region_loss_weight", "0")
     if weight not in ("0", "0.0"):
         yield "region loss", f"weight {weight}"
-    decay = model.settings.get("weight_ema_decay", "0")
-    if decay not in ("0", "0.0"):
-        yield "weights", f"moving averages, decay {decay}"
+    if run.weight_ema_decay:
+        yield "weights", f"moving averages, decay {run.weight_ema_decay:g}"
     yield "best", _best(run.best)
     if run.fold is not None:
         yield "fold", str(run.fold)
