@@ -135,6 +135,14 @@ def test_largest_changes():
     ]
 
 
+def test_rounding_errors_are_no_changes():
+    """Such as those of two groups that have the same scores in another order."""
+    first, second = (0.1 + 0.2 + 0.3) / 3, (0.3 + 0.2 + 0.1) / 3
+    assert first != second
+    for pair in (("a", first, second), ("a", second, first)):
+        assert not any("largest" in line for line in report(row("D", "c", [pair])))
+
+
 def test_three_largest_changes():
     pairs = [(str(i), 0.5, 0.5 + i / 10) for i in range(5)]
     lines = report(row("d", "c", pairs))

@@ -81,6 +81,15 @@ def test_the_cases_that_changed_most_are_named(draw):
     assert not axis.texts
 
 
+def test_rounding_errors_are_no_changes(draw):
+    """Such as those of two groups that have the same scores in another order."""
+    first, second = 100 * (0.1 + 0.2 + 0.3) / 3, 100 * (0.3 + 0.2 + 0.1) / 3
+    assert first != second
+    (axis,) = draw(Panel("t", ["a", "b"], [first, second], [second, first])).axes
+    assert colours_of(axis) == ["grey", "grey"]
+    assert not axis.texts
+
+
 @pytest.mark.parametrize(
     ("lower_is_better", "colours", "side"),
     [

@@ -31,8 +31,12 @@ class Pair(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """The candidate's score minus that of the baseline."""
-        return self.candidate - self.baseline
+        """The candidate's score minus that of the baseline, to nine decimals.
+
+        Scores in files have six. Without this, equal differences, and means of equal
+        scores in another order, would differ by rounding errors.
+        """
+        return round(self.candidate - self.baseline, 9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +90,7 @@ def paired_scores(domain: str, label: str, pairs: Sequence[Pair]) -> PairedScore
     Raises:
       StoppedError: if SciPy is not installed.
     """
-    # Scores in files have six decimals. Without this, equal differences would differ by
-    # rounding errors and not be ties.
-    differences = np.round([pair.difference for pair in pairs], 9)
+    differences = np.array([pair.difference for pair in pairs])
     return PairedScores(
         domain=domain,
         label=label,
