@@ -5,6 +5,7 @@ from u2net_tf.wording import (
     duration,
     escape_controls,
     quantity,
+    shortened,
     three_digits,
 )
 
@@ -21,6 +22,14 @@ from u2net_tf.wording import (
 )
 def test_quantity(count, nouns, expected):
     assert quantity(count, *nouns) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("12345", "12345"), ("123456", "12…56"), ("", "")]
+)
+def test_shortened(text, expected):
+    assert shortened(text, 5) == expected
+    assert shortened("123456", 4) == "12…6"
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,17 @@ def first_few(values: Sequence[object], *, limit: int = 5) -> str:
     return f"{text} and {more:,} more" if more > 0 else text
 
 
+def shortened(text: str, limit: int) -> str:
+    """Replaces the middle of a text that has more than `limit` characters by "…".
+
+    Names of many cases or classes often differ at the end only.
+    """
+    if len(text) <= limit:
+        return text
+    end = (limit - 1) // 2
+    return f"{text[: limit - 1 - end]}…{text[len(text) - end :]}"
+
+
 def duration(seconds: float) -> str:
     """Formats a duration: "8 s", "2 min 5 s", "12 min", "1 h 20 min", "2 d 3 h".
 

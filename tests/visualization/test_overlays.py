@@ -204,6 +204,17 @@ class TestNames:
         titles, _ = drawn([found])
         assert titles == ["Task92_Two, two_0, slice 3 of 8"]
 
+    def test_long_names_of_classes_are_shortened(self, case, drawn):
+        """Not replaced by "…", although they have no spaces to break them at."""
+        names = (f"left_{'x' * 50}_1", f"left_{'x' * 50}_2")
+        classes = tuple(((n,), name) for n, name in enumerate(names, 1))
+        long = dataclasses.replace(case, label_names=LabelNames("All", classes))
+        (title,), legend = drawn([long])
+        dice = "Dice left_xxxxx…xxxxxxx_1 0.000, left_xxxxx…xxxxxxx_2 0.000"
+        assert title.endswith(dice)
+        x = "x" * 15
+        assert list(legend) == [f"left_{x}…{x}xx_{n}" for n in (1, 2)]
+
     def test_many_classes_have_one_score(self, case, drawn):
         classes = tuple(((n,), f"class_{n}") for n in range(1, 40))
         titles, _ = drawn(

@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 
 import numpy as np
@@ -101,6 +102,21 @@ def test_better_cases_are_blue(draw, lower_is_better, colours, side):
     figure = draw(PANEL, lower_is_better=lower_is_better)
     assert colours_of(figure.axes[0]) == colours
     assert f"{side} the diagonal" in figure.get_suptitle()
+
+
+def test_long_names_fit_into_the_panels(draw):
+    """Whether of domains, classes or cases; the panels are as large as with others."""
+    title, names = f"Task_{'d' * 90}\n{'c' * 90}", [f"{'n' * 90}{i}" for i in range(4)]
+    panels = [dataclasses.replace(PANEL, title=title, names=names)] * 6
+    figure, other = draw(*panels), draw(*[PANEL] * 6)
+    for axis, expected in zip(figure.axes[:6], other.axes, strict=False):
+        width = axis.get_window_extent().width
+        assert width > 0.95 * expected.get_window_extent().width
+        # Without touching the next title.
+        assert axis.title.get_window_extent().width < 1.15 * width
+        assert {text.get_text()[-1] for text in axis.texts} == {"0", "2"}
+        for text in axis.texts:
+            assert text.get_window_extent().width < 0.55 * width
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +12,7 @@ import numpy as np
 from u2net_tf import files
 from u2net_tf.errors import InputError, StoppedError
 from u2net_tf.volumes.class_colours import class_colour
-from u2net_tf.wording import first_few
+from u2net_tf.wording import first_few, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +116,7 @@ def draw_legend(
 
     lines = []
     for name, colour in entries[:MAX_LEGEND]:
-        label = textwrap.shorten(name, _MAX_CHARACTERS, placeholder="…")
+        label = shortened(name, _MAX_CHARACTERS)
         lines.append(Line2D([], [], color=colour, label=legend_label(label)))
     if rest := [name for name, _ in entries[MAX_LEGEND:]]:
         lines.append(Line2D([], [], alpha=0, label=f"and {first_few(rest)}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from u2net_tf.visualization.overlay_cases import OverlayCase
 from u2net_tf.volumes import images
 from u2net_tf.volumes.class_colours import class_colour
 from u2net_tf.volumes.grid import Grid, reorient_to
-from u2net_tf.wording import escape_controls, quantity
+from u2net_tf.wording import escape_controls, quantity, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
@@ -146,8 +145,7 @@ def _describe_dice(
         mean = sum(known) / len(known)
         return f"mean Dice {mean:.3f} of {quantity(len(known), 'class', 'classes')}"
     return "Dice " + ", ".join(
-        f"{textwrap.shorten(names.name(value), 20, placeholder='…')} "
-        f"{'–' if score is None else f'{score:.3f}'}"
+        f"{shortened(names.name(value), 20)} {'–' if score is None else f'{score:.3f}'}"
         for value, score in dice.items()
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from u2net_tf.visualization import figures
+from u2net_tf.wording import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,9 @@ _COLUMNS = 4
 _INCHES = 3.3
 # Number of cases whose names are shown: those farthest from the diagonal.
 _NUM_NAMED = 2
+# Maximum number of characters of a line of a title, as wide as a panel, and of the name
+# of a case, half as wide.
+_MAX_TITLE, _MAX_NAME = 40, 24
 _BETTER, _WORSE, _EQUAL = "tab:blue", "tab:red", "tab:gray"
 
 
@@ -93,8 +97,8 @@ def _draw_panel(axis: Axes, panel: Panel, lower_is_better: bool) -> None:
         if gain[index]:
             # Towards the middle of the panel, so that the name is not cut off.
             is_right = baseline[index] > (low + high) / 2
-            axis.annotate(
-                panel.names[index],
+            name = axis.annotate(
+                shortened(panel.names[index], _MAX_NAME),
                 (baseline[index], candidate[index]),
                 xytext=(-4 if is_right else 4, 0),
                 textcoords="offset points",
@@ -103,7 +107,10 @@ def _draw_panel(axis: Axes, panel: Panel, lower_is_better: bool) -> None:
                 fontsize=6,
                 parse_math=False,
             )
+            # Panels would otherwise become smaller for names that extend beyond them.
+            name.set_in_layout(False)
     axis.set(xlim=limits, ylim=limits, aspect="equal")
-    axis.set_title(panel.title, fontsize=8, parse_math=False)
+    lines = [shortened(line, _MAX_TITLE) for line in panel.title.split("\n")]
+    axis.set_title("\n".join(lines), fontsize=8, parse_math=False)
     axis.tick_params(labelsize=7)
     axis.grid(alpha=0.3)
