@@ -1,11 +1,13 @@
 import itertools
 import math
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from u2net_tf.errors import StoppedError
+from u2net_tf.evaluation import paired_statistics
 from u2net_tf.evaluation.paired_statistics import Pair, paired_scores
 
 
@@ -74,6 +76,20 @@ def test_interval_is_the_same_each_time():
     # So many that quantiles of other resamples would differ.
     differences = np.random.default_rng(3).normal(0.1, 0.05, 50)
     assert of(differences).interval == of(differences).interval
+
+
+def test_memory_is_limited(monkeypatch):
+    """All resamples of thousands of cases would need gigabytes at the same time."""
+    differences = np.random.default_rng(4).normal(0.1, 0.05, 1000)
+    expected = of(differences).interval
+    monkeypatch.setattr(paired_statistics, "_MAX_RESAMPLED", 100_000)
+    tracemalloc.start()
+    try:
+        found = of(differences).interval
+        assert tracemalloc.get_traced_memory()[1] < 1e7
+    finally:
+        tracemalloc.stop()
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from u2net_tf.errors import StoppedError
 
 _NUM_RESAMPLES = 9999
 _CONFIDENCE = 0.95
+# Maximum number of differences in the resamples that are in memory at the same time.
+_MAX_RESAMPLED = 10_000_000
 
 
 class Pair(NamedTuple):
@@ -129,6 +131,7 @@ def _interval(differences: np.ndarray) -> tuple[float, float]:
             (differences,),
             np.mean,
             n_resamples=_NUM_RESAMPLES,
+            batch=max(1, _MAX_RESAMPLED // len(differences)),
             confidence_level=_CONFIDENCE,
             method="BCa",
             rng=np.random.default_rng(0),
