@@ -83,10 +83,9 @@ def draw_paired_scores(
 
 
 def _draw_panel(axis: Axes, panel: Panel, lower_is_better: bool) -> None:
-    baseline, candidate = np.array(panel.baseline), np.array(panel.candidate)
     # Means of equal scores in another order differ by rounding errors only.
-    change = np.round(candidate - baseline, 7)
-    gain = -change if lower_is_better else change
+    baseline, candidate = (np.round(s, 7) for s in (panel.baseline, panel.candidate))
+    gain = (baseline - candidate) if lower_is_better else (candidate - baseline)
     colours = np.select([gain > 0, gain < 0], [_BETTER, _WORSE], _EQUAL)
     low, high = (f([*baseline, *candidate]) for f in (np.min, np.max))
     margin = 0.06 * (high - low) or 1.0
