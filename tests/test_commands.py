@@ -406,6 +406,7 @@ class TestEvaluate:
                     ("table", ["--domains=Task91_One"]),
                     ("picture", [f"--output={tmp_path / 'c.png'}"]),
                     ("bad", [f"--output={tmp_path / 'c.pdf'}"]),
+                    ("file", [f"--output={plan / 'c.png'}"]),
                 )
             },
         )
@@ -417,6 +418,9 @@ class TestEvaluate:
         assert compared["picture"]["stdout"].splitlines()[-1] == wrote
         assert (tmp_path / "c.png").is_file()
         assert "--output: expected FILE.png" in compared["bad"]["status"]
+        # Before scores are compared.
+        assert "a file in place of one" in compared["file"]["status"]
+        assert compared["bad"]["stdout"] == compared["file"]["stdout"] == ""
         assert results["one"]["status"] == (
             "error: 1 of 2 cases could not be used:\n  Task91_One/one_4: "
             f"{one}: expected a label map of one_4. Received: none"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pathlib
 
-from u2net_tf import command
+from u2net_tf import command, files
 from u2net_tf.config.evaluation import CompareConfig
 
 
@@ -26,6 +26,7 @@ def main(config: CompareConfig) -> None:
 
     if config.output is not None:
         figures.check_output(pathlib.Path(config.output))
+        files.check_writable(config.output)
         figures.require_matplotlib()
     comparison = compare_scores(config)
     unit = "group" if config.group_by else "case"

@@ -122,6 +122,13 @@ def test_what_only_one_of_them_has(compare):
     )
 
 
+def test_a_class_without_scores_in_both(compare):
+    found = compare([two("d", 0.5, NAN)], [two("d", 0.75, NAN)])
+    assert rows_of(found) == {(TWO.name, "rim"): ("d", 0.5, 0.75)}
+    words = "no case has a score of core in both, so it is not compared"
+    assert found.notes == (f"{TWO.name}: {words}",)
+
+
 def test_a_class_that_only_one_of_them_has(compare):
     core = dataclasses.replace(TWO, labels=(TWO.labels[0], *TWO.labels[2:]))
     of_core = CaseScore(TWO.name, "d", {"core": 0.5}, {})

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import pathlib
 
@@ -63,6 +64,23 @@ def test_sources():
         "candidate: n (n/step-1)",
         "",
     ]
+
+
+def test_settings_that_affect_the_scores():
+    """Without them, scores of one model with different settings look the same."""
+    changed = {
+        "prediction": {"test_time_mirroring": True},
+        "postprocessing": {"keep_components": 1},
+        "depths": {"Two": 3},
+    }
+    summary = dataclasses.replace(scores("m").summary, **changed)
+    found = dataclasses.replace(scores("m"), summary=summary)
+    comparison = Comparison("dice", found, scores("n"), (RIM,), (), ())
+    first, *_ = comparison_report.format_comparison(comparison).splitlines()
+    assert first == (
+        "baseline: m (m/step-1, test cases, test_time_mirroring=True, "
+        "keep_components=1, Two at depth 3)"
+    )
 
 
 def test_a_row_per_class():
@@ -151,6 +169,13 @@ def test_three_largest_changes():
         "3",
         "2",
     ]
+
+
+def test_equal_changes_keep_the_order_of_the_cases():
+    lines = report(row("d", "c", [(name, 0.5, 0.25) for name in "abcd"]))
+    assert [line[2] for line in lines[-3:]] == ["a", "b", "c"]
+    lines = report(row("d", "c", [(name, 0.25, 0.5) for name in "abcd"]))
+    assert [line[2] for line in lines[-3:]] == ["a", "b", "c"]
 
 
 def test_notes_come_last():

@@ -70,6 +70,11 @@ def test_scores_of_release_0_1_0_have_no_volumes(read):
     assert score == CaseScore("a", "b", {"c": 0.5}, {})
 
 
+def test_blank_lines_are_ignored(read):
+    scores = read("domain,case,class,dice,false_positive_ml\n\na,b,c,0.5,\n\n\n")
+    assert scores == [CaseScore("a", "b", {"c": 0.5}, {})]
+
+
 HEAD = "domain,case,class,dice,false_positive_ml\n"
 
 

@@ -174,6 +174,9 @@ class _DomainScores:
                 found.append(
                     paired_statistics.paired_scores(self._domain, label, pairs)
                 )
+            else:
+                note = f"no case has a score of {label} in both, so it is not compared"
+                self._notes.append(f"{self._domain}: {note}")
         return found
 
     def _pairs(

@@ -50,8 +50,14 @@ def format_comparison(comparison: Comparison, *, unit: str = "case") -> str:
 
 
 def _describe(scores: Scores) -> str:
-    split = f", {scores.summary.split} cases" if scores.summary.split else ""
-    return f"{scores.folder} ({scores.summary.checkpoint}{split})"
+    summary = scores.summary
+    parts = [summary.checkpoint]
+    if summary.split:
+        parts.append(f"{summary.split} cases")
+    settings = {**(summary.prediction or {}), **summary.postprocessing}
+    parts += [f"{name}={value}" for name, value in settings.items()]
+    parts += [f"{name} at depth {n}" for name, n in (summary.depths or {}).items()]
+    return f"{scores.folder} ({', '.join(parts)})"
 
 
 def _format_table(comparison: Comparison, units: str) -> str:
@@ -105,24 +111,20 @@ def _cells(row: PairedScores, measure: Measure) -> list[str]:
 def _largest_changes(comparison: Comparison) -> list[str]:
     """Returns lines with the largest increases and decreases."""
     _, factor = MEASURES[comparison.measure]
-    changes = sorted(
-        (
-            (pair, row)
-            for row in comparison.classes
-            if row.label != MEAN_OF_CLASSES
-            for pair in row.pairs
-        ),
-        key=lambda change: change[0].difference,
-    )
+    every = [
+        (pair, row)
+        for row in comparison.classes
+        if row.label != MEAN_OF_CLASSES
+        for pair in row.pairs
+    ]
     lines = []
-    for name, chosen, sign in (
-        ("increases", changes[::-1], 1),
-        ("decreases", changes, -1),
-    ):
-        largest = [each for each in chosen if sign * each[0].difference > 0]
+    for name, sign in (("increases", 1), ("decreases", -1)):
+        changes = [(sign * pair.difference, pair, row) for pair, row in every]
+        changes.sort(key=lambda change: -change[0])
+        largest = [change for change in changes[:_MAX_CHANGES] if change[0] > 0]
         if largest:
-            texts = [_change(*each, factor) for each in largest[:_MAX_CHANGES]]
-            lines += [f"largest {name}:", *texts]
+            lines.append(f"largest {name}:")
+            lines += [_change(pair, row, factor) for _, pair, row in largest]
     return lines
 
 

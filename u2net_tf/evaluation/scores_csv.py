@@ -84,7 +84,8 @@ def _rows(
                 expected=f"the columns {', '.join((*_KEYS, *allowed[0]))}",
                 received=", ".join(columns) or "none",
             )
-        for row in reader:
+        # Without blank lines, which other programs may append.
+        for row in filter(None, reader):
             where = f"{path}, line {reader.line_num}"
             if len(row) != len(columns):
                 raise InputError(
