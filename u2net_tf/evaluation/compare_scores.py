@@ -112,9 +112,9 @@ class _DomainScores:
         self._both = (baseline, candidate)
         self._scores = tuple(s.of_domain(domain, config.measure) for s in self._both)
         self._notes = notes
-        names = self._in_both("case", self._scores)
+        self._cases = self._in_both("case", self._scores)
         self._groups, unmatched = group_cases(
-            names, config.group_by, setting="group_by", domain=domain
+            self._cases, config.group_by, setting="group_by", domain=domain
         )
         notes += [f"{domain}: {note}" for note in unmatched]
 
@@ -127,13 +127,12 @@ class _DomainScores:
         if len(found) < 2:
             return found
         means: tuple[dict[str, float], dict[str, float]] = ({}, {})
-        for cases in self._groups.values():
-            for case in cases:
-                of_case = [scores[case] for scores in self._scores]
-                defined = [n for n in labels if all(n in each for each in of_case)]
-                for mean, each in zip(means, of_case, strict=True):
-                    if defined:
-                        mean[case] = float(np.mean([each[name] for name in defined]))
+        for case in self._cases:
+            of_case = [scores[case] for scores in self._scores]
+            defined = [n for n in labels if all(n in each for each in of_case)]
+            for mean, each in zip(means, of_case, strict=True):
+                if defined:
+                    mean[case] = float(np.mean([each[name] for name in defined]))
         pairs = self._pairs(*means)
         return [
             *found,
@@ -163,10 +162,9 @@ class _DomainScores:
                 {case: row[label] for case, row in scores.items() if label in row}
                 for scores in self._scores
             )
-            cases = [case for of_group in self._groups.values() for case in of_group]
             self._in_both(
                 f"case with a score of {label}",
-                [[case for case in cases if case in each] for each in (first, second)],
+                [[c for c in self._cases if c in each] for each in (first, second)],
                 plural=f"cases with a score of {label}",
             )
             pairs = self._pairs(first, second)

@@ -159,11 +159,8 @@ class Checkpoints:
                 expected="a trained model",
                 received="a composed one, from which training cannot resume",
             )
-        saved, own = (
-            {**migrations.EARLIER_INVARIANTS, **each}
-            for each in (state.invariants, self._invariants)
-        )
-        for name, value in saved.items():
+        own = RunState(invariants=self._invariants).known_invariants
+        for name, value in state.known_invariants.items():
             if own.get(name) != value:
                 raise InputError("", expected=f"{name} {own.get(name)}", received=value)
 

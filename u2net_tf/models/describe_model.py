@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from absl import logging
 
-from u2net_tf import files, migrations
+from u2net_tf import files
 from u2net_tf.errors import InputError
 from u2net_tf.models import checkpoint_paths, object_graph
 from u2net_tf.models.best import Best
@@ -229,7 +229,7 @@ def _describe_training(
     state = contents.state
     if state.schedule is None:
         return None
-    known = {**migrations.EARLIER_INVARIANTS, **state.invariants}
+    known = state.known_invariants
     return TrainingDescription(
         steps=state.step,
         epochs=state.schedule.epochs,

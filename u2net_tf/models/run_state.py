@@ -109,6 +109,11 @@ class RunState:
     num_replicas: Size | None = None
     initial_cases: tuple[SeenCases, ...] = ()
 
+    @property
+    def known_invariants(self) -> dict[str, Any]:
+        """The invariants, with those that an earlier version did not record."""
+        return {**migrations.EARLIER_INVARIANTS, **self.invariants}
+
     def __post_init__(self) -> None:
         names = [seen.domain for seen in self.initial_cases]
         schema.require_distinct("initial_cases", names, "each domain once")
