@@ -24,6 +24,7 @@ import pydantic
 import pydantic.dataclasses
 import typing_extensions
 from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic_core import core_schema
 
 from u2net_tf.errors import InputError
 from u2net_tf.wording import first_few
@@ -55,6 +56,31 @@ def model(kind: type[Content]) -> type[Content]:
 
 
 Text = Annotated[str, Field(min_length=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pattern:
+    """Annotation of a string that must match a regular expression.
+
+    Attributes:
+      regex: the expression, in the syntax of Rust's `regex`.
+      meaning: what was expected, for messages.
+    """
+
+    regex: str
+    meaning: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: Any
+    ) -> core_schema.CoreSchema:
+        """Returns pydantic's validation of this string."""
+        matching = core_schema.str_schema(pattern=self.regex)
+        return core_schema.custom_error_schema(
+            matching, "pattern", custom_error_message=self.meaning
+        )
+
+
+Sha256 = Annotated[str, Pattern("^[0-9a-f]{64}$", "64 digits from 0 to 9 and a to f")]
 # Numbers in files must fit NumPy's int64.
 _INT64_MAX = 2**63 - 1
 Count = Annotated[int, Field(ge=0, le=_INT64_MAX)]
@@ -103,7 +129,6 @@ _EXPECTED = {
     "json_invalid": "JSON that does not nest so deeply, of valid Unicode",
     "literal_error": "{expected}",
     "missing": "a value",
-    "string_pattern_mismatch": "text of the form {pattern}",
     "string_too_short": "a non-empty string",
     "string_type": "a string",
     "too_long": "at most {max_length} items",

@@ -116,7 +116,7 @@ class TestFile:
             (
                 ("before", "domains", 0, "trunk_sha256"),
                 "x",
-                "before.* text of the form",
+                "before.* 64 digits .* Received: 'x'",
             ),
             (("before", "domains", 0, "variables_sha256"), "a" * 64, "verdicts: .*"),
             (("before", "domains"), [], "before.domains: expected at least 1"),

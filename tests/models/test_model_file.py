@@ -503,7 +503,7 @@ class TestDescription:
             (
                 ("domains", 1, "labels", 1, "colour"),
                 "red",
-                "domains[1].labels[1].colour",
+                "domains[1].labels[1].colour: expected # and 6 digits",
             ),
             (
                 ("domains", 0, "fingerprint"),
@@ -514,7 +514,7 @@ class TestDescription:
             (("card", "domains"), [], "card.domains: expected 2. Received: 0"),
             (("members",), [], "members: expected card.md, plan.json"),
             (("members", 0, "name"), "/x", "members: expected card.md, plan.json"),
-            (("members", 0, "sha256"), "x", "members[0].sha256: expected"),
+            (("members", 0, "sha256"), "x", "members[0].sha256: expected 64"),
         ],
     )
     def test_odd_fields(self, tmp_path, place, value, words):

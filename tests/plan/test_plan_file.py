@@ -405,6 +405,24 @@ def test_bad_field_is_reported(path, value):
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("value", "1" * 17, r"1 to 16 letters, .* Received: '1{17}'"),
+        ("scheme", 5, "1 to 16 letters, .* Received: 5"),
+        (
+            "meaning",
+            "a^b",
+            r"1 to 64 characters .* \\, \^, .* Received: 'a\^b'",
+        ),
+    ],
+)
+def test_a_code_that_is_not_allowed_says_what_is(field, value, message):
+    text = edited([*L, "anatomy"], anatomy(**{field: value}))
+    with pytest.raises(InputError, match=rf"anatomy.type.{field}: expected {message}"):
+        plan_file.PLAN.from_text(text, "my/plan.json")
+
+
+@pytest.mark.parametrize(
     ("path", "value", "name"),
     [
         ([*L, "name"], "bone\nmarrow", "bone\\nmarrow"),

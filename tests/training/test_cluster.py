@@ -79,7 +79,9 @@ def test_fields_that_cluster_managers_add(config):
         (json.dumps({"cluster": {"worker": TWO}}), r"task: .*Received: nothing"),
         (tf_config({}), r"task.type: expected a type of tasks in the cluster"),
         (tf_config({"worker": []}), r"task.type: .*Received: worker"),
-        (tf_config({"worker": ["one"]}), r"worker\[0\].*Received: 'one'"),
+        (tf_config({"worker": ["one"]}), r"worker\[0\].*host:port.*Received: 'one'"),
+        (tf_config({"worker": ["::1:1000"]}), r"worker\[0\].*Received: '::1:1000'"),
+        (tf_config({"worker": ["[one]:1"]}), r"worker\[0\].*Received: '\[one\]:1'"),
         (tf_config({"worker": ["one:1", "one:1"]}), "distinct addresses"),
         (tf_config({"worker": TWO, "chief": TWO[:1]}), "distinct addresses"),
         (tf_config({"worker": TWO, "chief": ["a:1", "b:1"]}), "at most 1 item"),
@@ -218,6 +220,19 @@ def test_a_worker_that_introduces_itself(unused_address):
     clock = Clock(limit=1)
     with Cluster(addresses, 1)._listening():
         Cluster(addresses).wait_for_others(clock=clock, sleep=clock.sleep)
+    assert clock.now == 0
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_addresses_of_version_6(unused_address, config):
+    ports = [unused_address().rpartition(":")[2] for _ in range(2)]
+    addresses = tuple(f"[::1]:{port}" for port in ports)
+    config(tf_config({"worker": addresses}))
+    cluster = read_cluster()
+    assert cluster == Cluster(addresses, 1)
+    clock = Clock(limit=1)
+    with Cluster(addresses)._listening():
+        cluster.wait_for_others(clock=clock, sleep=clock.sleep)
     assert clock.now == 0
 
 

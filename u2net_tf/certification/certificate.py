@@ -11,8 +11,7 @@ from u2net_tf import schema
 from u2net_tf.certification.build import Build
 from u2net_tf.errors import InputError
 from u2net_tf.file_format import FileFormat
-from u2net_tf.models.adapter_files import Sha256
-from u2net_tf.schema import Text
+from u2net_tf.schema import Sha256, Text
 
 Change = Literal["identical", "changed", "added", "removed"]
 

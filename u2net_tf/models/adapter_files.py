@@ -15,12 +15,11 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from pydantic import Field
 
 from u2net_tf import files, schema
 from u2net_tf.config.adapter_files import AdapterPrecision
@@ -29,6 +28,7 @@ from u2net_tf.file_format import FileFormat
 from u2net_tf.models.array_checksum import checksum_of_arrays
 from u2net_tf.models.case_names import without_case_names
 from u2net_tf.models.spec import MODEL, ModelSpec
+from u2net_tf.schema import Sha256
 from u2net_tf.wording import control_characters, first_few
 
 # The only key of the metadata: safetensors writes several keys in no fixed order.
@@ -39,7 +39,6 @@ MAX_LICENCE_CHARACTERS, MAX_CARD_CHARACTERS = 200, 100_000
 _EXPECTED = f"an adapter file written by `{MADE_BY}`"
 # Name of a type in safetensors -> precision.
 _PRECISIONS: dict[str, AdapterPrecision] = {"F32": "float32", "F16": "float16"}
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @schema.model

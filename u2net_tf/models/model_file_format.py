@@ -14,7 +14,7 @@ from u2net_tf.file_format import FileFormat
 from u2net_tf.models.model_card import Card
 from u2net_tf.models.spec import ModelSpec
 from u2net_tf.plan.labels import LabelValue
-from u2net_tf.schema import Count, Text
+from u2net_tf.schema import Count, Sha256, Text
 from u2net_tf.wording import first_few
 
 SUFFIX = ".u2net"
@@ -22,6 +22,9 @@ SUFFIX = ".u2net"
 DESCRIPTION, PAGE = "model.json", "card.md"
 PLAN_NAME, WEIGHTS = "plan.json", "weights.bin"
 WeightsPrecision = Literal["float32", "float16"]
+_Colour = Annotated[
+    str, schema.Pattern("^#[0-9a-f]{6}$", "# and 6 digits from 0 to 9 and a to f")
+]
 
 
 @schema.model
@@ -36,7 +39,7 @@ class Member:
 
     name: Text
     size: Count
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Sha256
 
 
 @schema.model
@@ -53,7 +56,7 @@ class PackedLabel:
     index: Count
     name: Text
     value: LabelValue
-    colour: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")] | None
+    colour: _Colour | None
 
 
 @schema.model

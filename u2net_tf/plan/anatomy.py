@@ -13,9 +13,20 @@ PRIVATE_SCHEME = "99U2NET"
 # Maximum number of characters of a code meaning (VR LO).
 MAX_MEANING = 64
 # At most 16 characters (VR SH).
-_Short = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,16}$")]
+_Short = Annotated[
+    str,
+    schema.Pattern(
+        "^[A-Za-z0-9._-]{1,16}$", "1 to 16 letters, digits, '.', '_' or '-'"
+    ),
+]
 # Separators of DICOM and of Slicer's terminology entries are not allowed.
-_Meaning = Annotated[str, Field(pattern=rf"^[^\\^~|\p{{C}}]{{1,{MAX_MEANING}}}$")]
+_Meaning = Annotated[
+    str,
+    schema.Pattern(
+        rf"^[^\\^~|\p{{C}}]{{1,{MAX_MEANING}}}$",
+        rf"1 to {MAX_MEANING} characters other than \, ^, ~, | and control characters",
+    ),
+]
 
 
 @schema.model

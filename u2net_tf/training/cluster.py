@@ -37,7 +37,14 @@ _CONNECT_SECONDS = 2.0
 _GREETING, _GREETING_SECONDS = "u2net_tf: ", 0.5
 _MAX_GREETING_BYTES = 1 << 20
 
-_Address = Annotated[str, Field(pattern=r"^[^\s/:]+:[0-9]{1,5}$")]
+# A name, an IPv4 address or, in brackets, an IPv6 address, followed by the port.
+_Address = Annotated[
+    str,
+    schema.Pattern(
+        r"^([^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$",
+        "host:port, such as node1:12345 or [fd00::1]:12345",
+    ),
+]
 
 
 @schema.model
@@ -228,6 +235,7 @@ def read_cluster() -> Cluster:
 def _ask(address: str) -> str | None:
     """Returns the line that a worker sends; "" for no line, None for no connection."""
     host, _, port = address.rpartition(":")
+    host = host.strip("[]")
     try:
         other = socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS)
     except (OSError, OverflowError):
