@@ -7,6 +7,7 @@ import types
 import nibabel as nib
 import numpy as np
 import pytest
+import toy
 from command_server import CommandServer
 from command_session import python, session
 
@@ -83,6 +84,9 @@ def test_help_of_a_console_script_is_that_of_the_command():
     assert "Adds a new domain to a trained model" in done.stdout
     for name in ("from", "domain", "learning_rate"):
         assert f"--{name}:" in done.stdout
+
+
+PART = ["--model=m", "--domain=d", "--input=i", "--output=o"]
 
 
 class TestWrongFlags:
@@ -162,6 +166,23 @@ class TestWrongFlags:
                     "--volumes_csv=./a.csv",
                 ],
                 "error: --volumes_csv: expected a file other than --input_list. Rec",
+            ),
+            (
+                "predict",
+                [*PART, "--num_parts=3"],
+                "error: --part_id: expected a part from 0 to 2, since --num_parts is 3."
+                " Received: none\n",
+            ),
+            (
+                "predict",
+                [*PART, "--num_parts=3", "--part_id=3"],
+                "since --num_parts is 3. Received: 3\n",
+            ),
+            ("predict", [*PART, "--part_id=1"], "since --num_parts is 1. Received: 1"),
+            (
+                "predict",
+                [*PART, "--num_parts=2", "--part_id=1", "--volumes_csv=a.csv"],
+                "error: --volumes_csv: expected no table with several parts, since",
             ),
             (
                 "predict",
@@ -460,6 +481,7 @@ def predicted(trained, tiny_data, tmp_path_factory):
     common = (f"--model_dir={trained[0]}", "--domain=Task92_Two")
     output = f"--output={work / 'out'}"
     probable = f"--output={work / 'probable'}"
+    parts = f"--output={work / 'parts'}"
     results = session(
         "u2net_tf.predict",
         {
@@ -472,6 +494,13 @@ def predicted(trained, tiny_data, tmp_path_factory):
                         "--batch_size=2"),
             "probabilities": (*common, f"--input={some}", probable,
                               "--save_probabilities"),
+            "part 0": (*common, f"--input={scans}", parts, "--num_parts=2",
+                       "--part_id=0"),
+            "part 1": (*common, f"--input={scans}", parts, "--num_parts=2",
+                       "--part_id=1"),
+            "part 3 of 4": (*common, f"--input={scans}", parts, "--num_parts=4",
+                            "--part_id=3"),
+            "all parts": (*common, f"--input={scans}", parts),
             "precious": (*common, f"--input={some}", f"--output={precious.parent}"),
             "unknown domain": (common[0], "--domain=Task93", f"--input={some}", output),
             "no model": (f"--model_dir={work}", common[1], f"--input={some}", output),
@@ -517,6 +546,19 @@ class TestPredict:
         counts = [len(results[line]["windows"]) for line in ("one", "all", "again")]
         assert counts == [1, 2, 0]
 
+    def test_parts_predict_all_scans_once(self, predicted):
+        work, results = predicted
+        lines = ("part 0", "part 1", "part 3 of 4", "all parts")
+        assert [len(results[line]["windows"]) for line in lines] == [2, 1, 0, 0]
+        starts = ("2 label maps", "1 label map ", "0 label maps", "3 label maps")
+        for line, start in zip(lines, starts, strict=True):
+            assert results[line]["status"] == 0
+            assert results[line]["stdout"].startswith(start)
+        assert results["all parts"]["stdout"].endswith(" (3 already existed)\n")
+        for path in sorted((work / "out").glob("*.nii.gz")):
+            one, other = (nib.load(p) for p in (path, work / "parts" / path.name))
+            np.testing.assert_array_equal(one.dataobj, other.dataobj)
+
     def test_overwrite_predicts_again(self, predicted):
         work, results = predicted
         assert len(results["overwrite"]["windows"]) == 1
@@ -559,6 +601,19 @@ class TestPredict:
         status = predicted[1][line]["status"]
         assert status.startswith("error: ")
         assert words in status
+
+
+def test_the_size_of_a_part_is_logged(tmp_path, caplog):
+    caplog.set_level("INFO", logger="absl")
+    for name in "abc":
+        (tmp_path / f"{name}.nii.gz").touch()
+    values = {"model": ("m",), "domain": toy.ONE.name, "output": "out"}
+    values |= {"input": (str(tmp_path),), "num_parts": 2}
+    found = predict._find_scans(
+        PredictConfig.from_flat(values | {"part_id": 1}), toy.ONE
+    )
+    assert [scan.name for scan in found.scans] == ["b"]
+    assert caplog.messages == ["part 1 of the parts 0 to 1: 1 of 3 scans"]
 
 
 def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys):

@@ -20,6 +20,8 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from absl import logging
+
 from u2net_tf import command
 from u2net_tf.config.inference import PredictConfig
 from u2net_tf.wording import quantity
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from u2net_tf.inference.opened_model import OpenedModel
     from u2net_tf.inference.organs import Organ
     from u2net_tf.inference.scans import FoundScans
+    from u2net_tf.plan.domains import Domain
     from u2net_tf.progress import Progress
 
 
@@ -51,9 +54,7 @@ def main(config: PredictConfig) -> None:
     predictor = model.predictor(config.domain)
     plan = predictor.plan
     domain = plan.index(config.domain)
-    found = scans.find_scans(
-        config.input, plan.domains[domain], input_list=config.input_list
-    )
+    found = _find_scans(config, plan.domains[domain])
     report = label_maps.predict_scans(
         predictor,
         domain,
@@ -69,16 +70,12 @@ def _predict_several(
     config: PredictConfig, model: OpenedModel, progress: Progress
 ) -> None:
     """Predicts several domains of every scan of the input."""
-    from u2net_tf.inference import organs, scans, several_domains
+    from u2net_tf.inference import organs, several_domains
 
     chosen = _load_organs(config, model)
     domains = [organ.domain for organ in chosen]
     modalities = organs.scan_modalities(domains, config.modalities)
-    found = scans.find_scans(
-        config.input,
-        organs.scan_domain(domains, modalities),
-        input_list=config.input_list,
-    )
+    found = _find_scans(config, organs.scan_domain(domains, modalities))
     report = several_domains.predict_domains(
         chosen,
         found,
@@ -102,6 +99,24 @@ def _predict_several(
                 f"({one.volume_ml:.3g} ml) of {one.hidden}"
             )
     _exit_if_skipped(report, found)
+
+
+def _find_scans(config: PredictConfig, domain: Domain) -> FoundScans:
+    """Returns the scans of this command's part of the input."""
+    from u2net_tf.inference import scans
+
+    found = scans.find_scans(config.input, domain, input_list=config.input_list)
+    if config.part_id is None or config.num_parts == 1:
+        return found
+    part = found.part(config.part_id, config.num_parts)
+    logging.info(
+        "part %d of the parts 0 to %d: %d of %s",
+        config.part_id,
+        config.num_parts - 1,
+        part.num_cases,
+        quantity(found.num_cases, "scan"),
+    )
+    return part
 
 
 def _options(config: PredictConfig, progress: Progress) -> dict[str, Any]:
@@ -146,8 +161,7 @@ def _print_report(
 
 
 def _exit_if_skipped(report: Report, found: FoundScans) -> None:
-    num_scans = len(found.scans) + len(found.incomplete)
-    command.exit_if_skipped(report.skipped, num_scans, "scan")
+    command.exit_if_skipped(report.skipped, found.num_cases, "scan")
 
 
 def run() -> None:

@@ -366,6 +366,27 @@ class TestErrors:
             find(folder)
 
 
+class TestParts:
+    @pytest.mark.parametrize("num_parts", [1, 2, 3, 7, 9])
+    def test_have_each_case_once(self, make_files, num_parts):
+        folder = make_files(*(f"{name}.nii.gz" for name in "bacfe"))
+        # An unusable case, whose place in the order is among the others, and one that
+        # has the name of a scan.
+        for name in ("d.nii.gz", "c.nrrd"):
+            (folder / name).symlink_to(folder / "missing")
+        found = find_scans([str(folder)], toy.ONE)
+        assert found.num_cases == 7
+        parts = [found.part(part_id, num_parts) for part_id in range(num_parts)]
+        names = [
+            [*(scan.name for scan in part.scans), *part.incomplete] for part in parts
+        ]
+        assert sorted(sum(names, [])) == list("abccdef")
+        assert [set(part) for part in names] == [
+            set("abcdef"[k::num_parts]) for k in range(num_parts)
+        ]
+        assert sum(part.num_cases for part in parts) == 7
+
+
 class TestLists:
     def list_of(self, folder, text, name="list.txt"):
         (folder / name).write_text(text, encoding="utf-8")

@@ -171,6 +171,19 @@ class PredictConfig(Config):
         "per line, or a CSV table with a column case and a column per modality. Paths "
         "are relative to the folder of the file.",
     )
+    num_parts: int = Field(
+        1,
+        ge=1,
+        description="Number of parts that the scans are divided into, to predict them "
+        "with several commands, for example on several GPUs. All of them may write to "
+        "the same output.",
+    )
+    part_id: int | None = Field(
+        None,
+        ge=0,
+        description="Part that this command predicts, from 0 to num_parts - 1; "
+        "required with several parts.",
+    )
     output: str = Field(description="Folder for the label maps.")
     save_probabilities: bool = Field(
         False,
@@ -209,7 +222,25 @@ class PredictConfig(Config):
                 expected="a file other than `input_list`",
                 received=table,
             )
+        self._check_part()
         return self
+
+    def _check_part(self) -> None:
+        part_id = 0 if self.part_id is None and self.num_parts == 1 else self.part_id
+        if part_id is None or part_id >= self.num_parts:
+            raise InputError(
+                "`part_id`",
+                expected=f"a part from 0 to {self.num_parts - 1}, since `num_parts` "
+                f"is {self.num_parts}",
+                received="none" if part_id is None else part_id,
+            )
+        if self.volumes_csv and self.num_parts > 1:
+            raise InputError(
+                "`volumes_csv`",
+                expected="no table with several parts, since each would replace it",
+                received=self.volumes_csv,
+                hint="Run the command without `num_parts` once all parts are predicted",
+            )
 
 
 class ComposeConfig(Config):

@@ -46,6 +46,25 @@ class FoundScans:
     scans: tuple[Scan, ...]
     incomplete: dict[str, InputError]
 
+    @property
+    def num_cases(self) -> int:
+        """Number of cases, including incomplete ones."""
+        return len(self.scans) + len(self.incomplete)
+
+    def part(self, part_id: int, num_parts: int) -> FoundScans:
+        """Returns one of several parts, which together have each case once.
+
+        Args:
+          part_id: index of the part.
+          num_parts: number of parts. Each has every `num_parts`-th case, by name.
+        """
+        names = {scan.name for scan in self.scans}.union(self.incomplete)
+        chosen = set(sorted(names)[part_id::num_parts])
+        return FoundScans(
+            tuple(scan for scan in self.scans if scan.name in chosen),
+            {name: why for name, why in self.incomplete.items() if name in chosen},
+        )
+
 
 def require_input(inputs: Sequence[str], input_list: str | None) -> None:
     """Checks that either paths or a list is given; see `find_scans`.
