@@ -24,7 +24,6 @@ import pydantic
 import pydantic.dataclasses
 import typing_extensions
 from pydantic import BeforeValidator, Field, PlainSerializer
-from pydantic_core import core_schema
 
 from u2net_tf.errors import InputError
 from u2net_tf.wording import first_few
@@ -58,29 +57,21 @@ def model(kind: type[Content]) -> type[Content]:
 Text = Annotated[str, Field(min_length=1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Pattern:
-    """Annotation of a string that must match a regular expression.
+def expected(meaning: str) -> pydantic.WrapValidator:
+    """Returns an annotation that names what a field expects, in place of a pattern."""
 
-    Attributes:
-      regex: the expression, in the syntax of Rust's `regex`.
-      meaning: what was expected, for messages.
-    """
+    def check(value: Any, validate: pydantic.ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except pydantic.ValidationError:
+            raise InputError("", expected=meaning, received=_shown(value)) from None
 
-    regex: str
-    meaning: str
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: Any
-    ) -> core_schema.CoreSchema:
-        """Returns pydantic's validation of this string."""
-        matching = core_schema.str_schema(pattern=self.regex)
-        return core_schema.custom_error_schema(
-            matching, "pattern", custom_error_message=self.meaning
-        )
+    return pydantic.WrapValidator(check)
 
 
-Sha256 = Annotated[str, Pattern("^[0-9a-f]{64}$", "64 digits from 0 to 9 and a to f")]
+Sha256 = Annotated[
+    str, Field(pattern="^[0-9a-f]{64}$"), expected("64 digits from 0 to 9 and a to f")
+]
 # Numbers in files must fit NumPy's int64.
 _INT64_MAX = 2**63 - 1
 Count = Annotated[int, Field(ge=0, le=_INT64_MAX)]

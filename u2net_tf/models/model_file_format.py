@@ -23,7 +23,9 @@ DESCRIPTION, PAGE = "model.json", "card.md"
 PLAN_NAME, WEIGHTS = "plan.json", "weights.bin"
 WeightsPrecision = Literal["float32", "float16"]
 _Colour = Annotated[
-    str, schema.Pattern("^#[0-9a-f]{6}$", "# and 6 digits from 0 to 9 and a to f")
+    str,
+    Field(pattern="^#[0-9a-f]{6}$"),
+    schema.expected("# and 6 digits from 0 to 9 and a to f"),
 ]
 
 

@@ -15,15 +15,14 @@ MAX_MEANING = 64
 # At most 16 characters (VR SH).
 _Short = Annotated[
     str,
-    schema.Pattern(
-        "^[A-Za-z0-9._-]{1,16}$", "1 to 16 letters, digits, '.', '_' or '-'"
-    ),
+    Field(pattern="^[A-Za-z0-9._-]{1,16}$"),
+    schema.expected("1 to 16 letters, digits, '.', '_' or '-'"),
 ]
 # Separators of DICOM and of Slicer's terminology entries are not allowed.
 _Meaning = Annotated[
     str,
-    schema.Pattern(
-        rf"^[^\\^~|\p{{C}}]{{1,{MAX_MEANING}}}$",
+    Field(pattern=rf"^[^\\^~|\p{{C}}]{{1,{MAX_MEANING}}}$"),
+    schema.expected(
         rf"1 to {MAX_MEANING} characters other than \, ^, ~, | and control characters",
     ),
 ]

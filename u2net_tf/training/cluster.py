@@ -40,10 +40,8 @@ _MAX_GREETING_BYTES = 1 << 20
 # A name, an IPv4 address or, in brackets, an IPv6 address, followed by the port.
 _Address = Annotated[
     str,
-    schema.Pattern(
-        r"^([^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$",
-        "host:port, such as node1:12345 or [fd00::1]:12345",
-    ),
+    Field(pattern=r"^([^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"),
+    schema.expected("host:port, such as node1:12345 or [fd00::1]:12345"),
 ]
 
 
