@@ -389,17 +389,13 @@ class TestTritonKernels:
     ("adapter", "precision", "options"),
     [
         ("separable", "float32", {}),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("none", "mixed_bfloat16", {}),
-                ("series", "float32", {}),
-                ("parallel", "mixed_float16", {}),
-                ("separable", "mixed_bfloat16", {"gradient_checkpointing": "blocks"}),
-            )
-        ),
+        ("none", "mixed_bfloat16", {}),
+        ("series", "float32", {}),
+        ("parallel", "mixed_float16", {}),
+        ("separable", "mixed_bfloat16", {"gradient_checkpointing": "blocks"}),
     ],
 )
+@pytest.mark.slow
 def test_steps_with_triton_kernels(monkeypatch, adapter, precision, options):
     """An interpreter runs the kernels, and TensorFlow the other operations."""
     monkeypatch.setattr(operations, "launch", triton_interpreter.launch)
