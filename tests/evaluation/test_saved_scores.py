@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import toy
@@ -53,3 +54,40 @@ def test_files_of_different_cases(folder, scores, words):
     (folder / "dice.csv").write_text(scores_csv.to_csv(scores))
     with pytest.raises(InputError, match=f"dice.csv: expected {words}"):
         read_scores(folder)
+
+
+ROUNDED = [
+    CaseScore(ONE, case, {"organ": k / 7}, {}, {"organ": k / 3}, {"organ": k / 9})
+    for k, case in enumerate("abcde")
+]
+EMPTY = CaseScore(ONE, "f", {"organ": math.nan}, {"organ": 1 / 7})
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "words"),
+    [
+        (
+            0,
+            {"dice": {"organ": math.nan}},
+            "mean 0.285714286 of {ONE}/organ, .*: 0.357",
+        ),
+        (1, {"dice": {"organ": 0.142}}, "mean 0.285714286 of .*Received: 0.28554"),
+        (3, {"hd95_mm": {"organ": math.nan}}, "hd95_mm .*Received: "),
+        (3, {"surface_dice": {"organ": 0.3}}, "surface_dice .*Received: "),
+        (4, {"false_positive_ml": {"organ": 1.0}}, "num_without 1 .*Received: 2"),
+        (5, {"false_positive_ml": {"organ": 0.0}}, "false_positive_ml .*Received: 0"),
+        (5, {"false_positive_ml": {}}, "num_without 1 .*Received: 0"),
+        # The others have the same mean.
+        (2, {"dice": {"organ": math.nan}}, "standard_deviation .*Received: "),
+    ],
+)
+def test_a_cell_that_was_edited(tmp_path, number, change, words):
+    scores = [*ROUNDED, EMPTY]
+    fields = results.summary_fields(scores, (toy.ONE,), {})
+    results.write(tmp_path, scores, tables.Summary("test", "m/step-1", **fields), {})
+    assert len(read_scores(tmp_path).cases) == 6
+    scores[number] = dataclasses.replace(scores[number], **change)
+    (tmp_path / "dice.csv").write_text(scores_csv.to_csv(scores))
+    words = words.format(ONE=ONE)
+    with pytest.raises(InputError, match=f"dice.csv: expected {words}"):
+        read_scores(tmp_path)

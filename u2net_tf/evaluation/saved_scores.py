@@ -8,10 +8,15 @@ import math
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from u2net_tf.config.evaluation import Measure
 from u2net_tf.errors import InputError
 from u2net_tf.evaluation import scores_csv, tables
 from u2net_tf.wording import quantity
+
+# Numbers in dice.csv have six decimals, so that means and deviations differ by less.
+_ROUNDING = 2e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +69,7 @@ def read_scores(folder: pathlib.Path) -> Scores:
     """Reads `dice.csv` and `summary.json` in a folder.
 
     Raises:
-      InputError: if a file is missing or invalid, or they are not of the same cases.
+      InputError: if a file is missing or invalid, or they are not of the same scores.
     """
     summary = tables.SUMMARY.load(folder / "summary.json")
     path = folder / "dice.csv"
@@ -84,7 +89,24 @@ def read_scores(folder: pathlib.Path) -> Scores:
                 "as in summary.json",
                 received=found[key],
             )
+    for row in (*summary.classes, *summary.regions):
+        _require_same(path, row, tables.summarize_class(cases, row.domain, row.label))
     return Scores(folder, summary, tuple(cases))
+
+
+def _require_same(
+    path: pathlib.Path, listed: tables.ClassScore, found: tables.ClassScore
+) -> None:
+    """Checks that the cases have the scores in the summary, except for rounding."""
+    for field in dataclasses.fields(tables.ClassScore)[2:]:
+        values = getattr(listed, field.name), getattr(found, field.name)
+        if not np.isclose(*values, rtol=0, atol=_ROUNDING, equal_nan=True):
+            raise InputError(
+                path,
+                expected=f"{field.name} {values[0]:.9g} of {listed.domain}/"
+                f"{listed.label}, as in summary.json",
+                received=f"{values[1]:.9g}",
+            )
 
 
 def _labels(rows: Sequence[tables.ClassScore], domain: str) -> tuple[str, ...]:

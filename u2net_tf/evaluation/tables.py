@@ -147,7 +147,7 @@ def summarize(
 ) -> list[ClassScore]:
     """Returns the scores per class, in the order of the plan."""
     return [
-        _summarize(scores, domain.name, label.name)
+        summarize_class(scores, domain.name, label.name)
         for domain in domains
         for label in domain.labels[1:]
     ]
@@ -158,13 +158,13 @@ def summarize_regions(
 ) -> list[ClassScore]:
     """Returns the scores per region, in the order of the plan."""
     return [
-        _summarize(scores, domain.name, region.name)
+        summarize_class(scores, domain.name, region.name)
         for domain in domains
         for region in domain.regions
     ]
 
 
-def _summarize(scores: Sequence[CaseScore], domain: str, name: str) -> ClassScore:
+def summarize_class(scores: Sequence[CaseScore], domain: str, name: str) -> ClassScore:
     """Returns the scores of a class or region of a domain."""
     of_domain = [score for score in scores if score.domain == domain]
     values = np.array([score.dice[name] for score in of_domain], float)
