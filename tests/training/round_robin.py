@@ -25,7 +25,7 @@ NUM_ROUNDS = 2
 WEIGHT_DECAY = 0.1
 
 
-def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
+def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None, **options):
     """Makes a trainer in float64, so that different ways to compute can be compared."""
     strategy = strategy or tf.distribute.get_strategy()
     adapter, build = mode, build_network
@@ -51,6 +51,7 @@ def make_trainer(mode, weight_decay=WEIGHT_DECAY, strategy=None):
         weight_ema_decay=0.5,
         strategy=strategy,
         head_weights=head_weights(LossConfig(), spec),
+        **options,
     )
 
 

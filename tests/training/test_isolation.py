@@ -116,16 +116,20 @@ def test_eager_steps_equal_compiled_ones(mode, train_compiled, train_eagerly):
 
 
 @pytest.mark.parametrize(
-    ("implementation", "modes"),
+    ("what", "implementation", "modes"),
     [
-        ("plain", (round_robin.TOY,)),
+        ("round_robin", "plain", (round_robin.TOY,)),
+        ("modules", "plain", (round_robin.TOY,)),
         # Each replica has a thread, which uses the default implementation.
-        pytest.param("xla", round_robin.MODES, marks=pytest.mark.slow),
+        pytest.param("round_robin", "xla", round_robin.MODES, marks=pytest.mark.slow),
+        pytest.param("modules", "plain", round_robin.MODES, marks=pytest.mark.slow),
     ],
     indirect=["implementation"],
 )
-def test_two_replicas_equal_one(modes, tmp_path, train_compiled, run_two_replicas):
-    run_two_replicas("round_robin", tmp_path, *modes)
+def test_two_replicas_equal_one(
+    what, modes, tmp_path, train_compiled, run_two_replicas
+):
+    run_two_replicas(what, tmp_path, *modes)
     for mode in modes:
         trainer, losses = train_compiled(mode)
         with np.load(tmp_path / f"{mode}.npz") as archive:

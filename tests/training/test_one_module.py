@@ -235,6 +235,12 @@ def test_steps_of_the_network(adapter, precision, options):
 
 
 @pytest.mark.slow
+def test_steps_of_two_replicas(run_two_replicas):
+    """In a process of its own, with every precision and an added domain."""
+    run_two_replicas("precisions")
+
+
+@pytest.mark.slow
 def test_every_unit_is_recomputed_after_a_barrier():
     def count(gradient_checkpointing):
         trainer = real_trainer(
@@ -255,44 +261,24 @@ def test_every_unit_is_recomputed_after_a_barrier():
 
 
 class TestSetting:
-    @pytest.fixture
-    def devices(self, monkeypatch):
-        """Simulates a number of GPUs; returns a strategy with a number of replicas."""
-
-        def pretend(num_gpus, num_replicas):
-            gpus = [tf.config.LogicalDevice(f"GPU:{i}", "GPU") for i in range(num_gpus)]
-            monkeypatch.setattr(
-                strategy.tf.config, "list_logical_devices", lambda kind: gpus
-            )
-            return type("Strategy", (), {"num_replicas_in_sync": num_replicas})()
-
-        return pretend
-
     @pytest.mark.parametrize(
-        ("jit_compile", "num_gpus", "num_replicas", "expected"),
+        ("jit_compile", "num_gpus", "expected"),
         [
-            ("auto", 0, 1, False),
-            ("auto", 1, 1, True),
-            ("auto", 2, 2, False),
-            ("auto", 0, 2, False),
-            ("true", 0, 1, True),
-            ("true", 1, 1, True),
-            ("false", 1, 1, False),
-            ("false", 2, 2, False),
+            ("auto", 0, False),
+            ("auto", 1, True),
+            ("auto", 2, True),
+            ("true", 0, True),
+            ("true", 1, True),
+            ("false", 1, False),
+            ("false", 2, False),
         ],
     )
-    def test_decides(self, devices, jit_compile, num_gpus, num_replicas, expected):
-        found = strategy.compiles_steps(jit_compile, devices(num_gpus, num_replicas))
-        assert found == expected
-
-    def test_several_devices_cannot_share_a_module(self, devices):
-        message = "`jit_compile`: expected auto or false .*Received: true, with 2 devi"
-        with pytest.raises(InputError, match=message):
-            strategy.compiles_steps("true", devices(2, 2))
-
-    def test_a_trainer_with_several_replicas_refuses(self, devices):
-        with pytest.raises(ValueError, match=r"`jit_compile`.* Received: 2 replicas"):
-            make_trainer(jit_compile=True, strategy=devices(0, 2))
+    def test_decides(self, monkeypatch, jit_compile, num_gpus, expected):
+        gpus = [tf.config.LogicalDevice(f"GPU:{i}", "GPU") for i in range(num_gpus)]
+        monkeypatch.setattr(
+            strategy.tf.config, "list_logical_devices", lambda kind: gpus
+        )
+        assert strategy.compiles_steps(jit_compile) == expected
 
     @pytest.mark.usefixtures("toy_network", "shared_input")
     @pytest.mark.parametrize("jit_compile", ["true", "false"])

@@ -1,10 +1,12 @@
 """MirroredStrategy on two logical CPU devices.
 
     python tests/training/two_replicas.py round_robin OUT_DIR MODE…
+    python tests/training/two_replicas.py modules OUT_DIR MODE…
+    python tests/training/two_replicas.py precisions
     python tests/training/two_replicas.py run WHAT DATA_DIR WORK_DIR
     python tests/training/two_replicas.py half
 
-Started by `test_isolation.py` and `test_step.py` through `run_two_replicas`.
+Started through `run_two_replicas`.
 """
 
 import os
@@ -14,6 +16,7 @@ import sys
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[up]) for up in (0, 1, 2)]
 
+import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import round_robin  # noqa: E402
@@ -28,6 +31,7 @@ from u2net_tf.models.spec import ModelSpec  # noqa: E402
 from u2net_tf.plan.plan_file import load_plan  # noqa: E402
 from u2net_tf.stop_signals import DeferredSignals  # noqa: E402
 from u2net_tf.training import adaptation, runs  # noqa: E402
+from u2net_tf.training.differentiation import Differentiation  # noqa: E402
 from u2net_tf.training.step import Trainer  # noqa: E402
 from u2net_tf.training.stop_requests import StopRequests  # noqa: E402
 from u2net_tf.training.strategy import make_strategy  # noqa: E402
@@ -35,11 +39,68 @@ from u2net_tf.training.strategy import make_strategy  # noqa: E402
 DEVICES = ("CPU:0", "CPU:1")
 
 
-def train_round_robin(out_dir, *modes):
+def train_modules(out_dir, *modes):
+    """Like `train_round_robin`, with a module for each replica."""
+    original, traced = Differentiation._compute, []
+
+    def compute(self, domain, *arguments, **options):
+        traced.append((id(self), domain))
+        assert options["implementation"] == "xla_module"
+        return original(self, domain, *arguments, **options)
+
+    Differentiation._compute = compute
+    train_round_robin(out_dir, *modes, jit_compile=True)
+    # Each domain of each network, once for both replicas.
+    assert len(traced) == len(set(traced)) == len(toy.PLAN.domains) * len(modes)
+
+
+def compare_precisions():
+    """Compares steps of modules and of single operations, in every precision."""
+    strategy = make_strategy("mirrored")
+    batch = toy.draw_batch(toy.TWO)
+    for adapter, precision, options in (
+        ("separable", "float32", {}),
+        ("parallel", "mixed_float16", {}),
+        ("none", "mixed_bfloat16", {}),
+        ("separable", "mixed_float16", {"domains": [1], "train_shared": False}),
+    ):
+        spec = ModelSpec(toy.PLAN, pools=(1, 0, 1), base_channels=2, adapter=adapter)
+        losses = []
+        for jit_compile in (True, False):
+            keras.utils.set_random_seed(0)
+            with strategy.scope():
+                network = build_network(spec, dtype=precision)
+            trainer = Trainer(
+                network,
+                learning_rate=0.01,
+                weight_decay=0.0,
+                strategy=strategy,
+                jit_compile=jit_compile,
+                **options,
+            )
+            losses.append([trainer.step(1, split(strategy, batch)) for _ in range(3)])
+        tolerance = 1e-4 if precision == "float32" else 0.05
+        np.testing.assert_allclose(*losses, rtol=tolerance, err_msg=precision)
+        assert losses[0][2] < losses[0][0]
+
+
+def split(strategy, batch):
+    """Gives each of two replicas half of a batch."""
+    return {
+        name: strategy.experimental_distribute_values_from_function(
+            lambda context, name=name: tf.constant(
+                batch[name][context.replica_id_in_sync_group :: 2]
+            )
+        )
+        for name in ("image", "labels")
+    }
+
+
+def train_round_robin(out_dir, *modes, **options):
     """Trains rounds in these modes; saves the losses and the final values."""
     strategy = make_strategy("mirrored")
     for mode in modes:
-        trainer = round_robin.make_trainer(mode, strategy=strategy)
+        trainer = round_robin.make_trainer(mode, strategy=strategy, **options)
         losses = round_robin.train(trainer)
         values = round_robin.values_of_trainer(trainer)
         np.savez(pathlib.Path(out_dir) / f"{mode}.npz", losses, *values)
@@ -157,15 +218,7 @@ def train_in_half_precision():
         strategy=strategy,
     )
     network.scale = trainer.loss_scale.value
-    images = toy.draw_batch(toy.ONE)
-    batch = {
-        name: strategy.experimental_distribute_values_from_function(
-            lambda context, name=name: images[name][
-                context.replica_id_in_sync_group :: 2
-            ]
-        )
-        for name in ("image", "labels")
-    }
+    batch = split(strategy, toy.draw_batch(toy.ONE))
     moved = []
     for _ in range(3):
         before = round_robin.values_of_trainer(trainer)
@@ -197,6 +250,8 @@ def main():
     tf.distribute.MirroredStrategy = lambda: original(list(DEVICES))
     parts = {
         "round_robin": train_round_robin,
+        "modules": train_modules,
+        "precisions": compare_precisions,
         "run": run,
         "half": train_in_half_precision,
     }

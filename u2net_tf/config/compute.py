@@ -35,14 +35,14 @@ class ComputeConfig(Config):
     )
     jit_compile: Literal["auto", "true", "false"] = Field(
         "auto",
-        description="Compile the entire training step with XLA, on a single device. "
-        "Compilation takes minutes; steps become faster on a GPU and much slower on a "
-        "CPU. auto compiles only on a single GPU.",
+        description="Compile the entire training step with XLA; on several devices, "
+        "the loss and gradients of each. Compilation takes minutes; steps become "
+        "faster on a GPU and much slower on a CPU. auto compiles on GPUs.",
     )
     triton_kernels: Literal["auto", "true", "false"] = Field(
         "auto",
         description="Compute depthwise convolutions with Triton kernels where XLA "
-        "compiles the entire training step for a GPU (Ampere and later), which is "
-        "faster. auto first tries a small convolution, and does without them if that "
+        "compiles training steps for a GPU (Ampere and later), which is faster. "
+        "auto first tries a small convolution, and does without them if that "
         "fails; true is an error then.",
     )

@@ -141,10 +141,10 @@ def trainer_options(
     """Returns the arguments of `Trainer` that loss, optimizer and devices determine.
 
     Raises:
-      InputError: see `compiles_steps` and `module_implementation`.
+      InputError: see `module_implementation`.
     """
     compute = config.compute
-    jit_compile = compiles_steps(compute.jit_compile, strategy)
+    jit_compile = compiles_steps(compute.jit_compile)
     return {
         "strategy": strategy,
         "jit_compile": jit_compile,

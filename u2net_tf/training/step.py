@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
 
 import keras
 import tensorflow as tf
@@ -25,16 +24,13 @@ from u2net_tf.networks.domain_model import DomainModel
 from u2net_tf.training import head_weights as heads
 from u2net_tf.training.adam import AdamState, TorchAdam
 from u2net_tf.training.compiled_steps import CompiledSteps
-from u2net_tf.training.differentiation import Differentiation
+from u2net_tf.training.differentiation import Differentiation, LossAndGradients
 from u2net_tf.training.domain_losses import DomainLoss
 from u2net_tf.training.gate_loss import NO_GATES, GateLoss, dropout_seed
 from u2net_tf.training.loss_scale import MIN_LOSS_SCALE, LossScale
 from u2net_tf.training.optimizers import make_optimizers
 from u2net_tf.training.shared_traces import domains_sharing_a_trace
 from u2net_tf.training.weight_averages import WeightAverages
-
-# Arguments: images and labels; see `Differentiation`.
-_Differentiate: TypeAlias = Callable[..., tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]
 
 
 class Trainer:
@@ -57,13 +53,12 @@ class Trainer:
       domains: indices of the domains to train, in the order of their turns; all if
         None. The variables of other domains do not change.
       train_shared: whether to train the shared variables; False when a domain is added.
-      jit_compile: whether XLA compiles each step as one module. Not possible with
-        several replicas.
+      jit_compile: whether XLA compiles each step as one module; with several replicas,
+        the loss and gradients of each replica as one module.
       implementation: implementation of the operations, see `ops.use_implementation`. If
         None, "xla_module" with `jit_compile`, otherwise the current one.
 
     Raises:
-      ValueError: if `jit_compile` is set and there are several replicas.
       StoppedError: if the memory of the device does not suffice for the optimizers.
 
     Reference: 3D U²-Net, sections 2.4 and 3.
@@ -89,11 +84,6 @@ class Trainer:
     ):
         self.network = network
         self.strategy = strategy or tf.distribute.get_strategy()
-        if jit_compile and self.strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "`jit_compile` must be False with several replicas: XLA compiles for "
-                f"one device. Received: {self.strategy.num_replicas_in_sync} replicas"
-            )
         self.jit_compile = jit_compile
         self.domains = tuple(range(network.num_domains) if domains is None else domains)
         self.train_shared = train_shared
@@ -226,7 +216,7 @@ class Trainer:
 
         Args:
           domain: index of the domain.
-          jit_compile: whether XLA compiles the entire step as one module.
+          jit_compile: see `Trainer`.
           implementation: implementation of the operations; the one that is current
             when the function is traced if None.
 
@@ -235,9 +225,16 @@ class Trainer:
           `state(domain)`, images, labels and, with gates, the domain's key from
           `GateLoss.dropout_keys`.
         """
-        differentiate = functools.partial(
-            self._differentiate, domain, implementation=implementation
-        )
+        if jit_compile and self.strategy.num_replicas_in_sync > 1:
+            # A module has a single device, so that the optimizers are not part of it.
+            jit_compile = False
+            differentiate = self._differentiate.as_module(
+                domain, implementation=implementation
+            )
+        else:
+            differentiate = functools.partial(
+                self._differentiate, domain, implementation=implementation
+            )
         unscaled, scaled = self._step_unscaled, self._step_scaled
 
         @tf.function(autograph=False, jit_compile=jit_compile)
@@ -247,7 +244,7 @@ class Trainer:
             labels: tf.Tensor,
             *key: tf.Tensor,
         ) -> tf.Tensor:
-            def run(*batch: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+            def run(*batch: tf.Tensor) -> LossAndGradients:
                 seed = dropout_seed(key[0], state.iterations) if key else None
                 return differentiate(state.trained, *batch, dropout_seed=seed)
 
@@ -259,7 +256,7 @@ class Trainer:
 
     def _step_unscaled(
         self,
-        differentiate: _Differentiate,
+        differentiate: Callable[..., LossAndGradients],
         domain: int,
         state: AdamState,
         images: tf.Tensor,
@@ -278,7 +275,7 @@ class Trainer:
     def _step_scaled(
         self,
         scale: LossScale,
-        differentiate: _Differentiate,
+        differentiate: Callable[..., LossAndGradients],
         domain: int,
         state: AdamState,
         images: tf.Tensor,

@@ -19,7 +19,6 @@ from u2net_tf.networks.ops.implementations.triton.availability import (
 )
 from u2net_tf.training.cluster import ALONE, CONFIG_VARIABLE, Cluster, read_cluster
 from u2net_tf.training.workers import Workers
-from u2net_tf.wording import quantity
 
 _MULTI_WORKER = "multi_worker_mirrored"
 
@@ -117,33 +116,14 @@ def gpu_of(strategy: tf.distribute.Strategy) -> str | None:
     return gpus[0].name if gpus and strategy.num_replicas_in_sync == 1 else None
 
 
-def compiles_steps(jit_compile: str, strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether XLA compiles a step as one module.
+def compiles_steps(jit_compile: str) -> bool:
+    """Returns whether XLA compiles steps, see `Trainer`.
 
     Args:
       jit_compile: "auto", "true" or "false".
-      strategy: distribution strategy of the run.
-
-    Raises:
-      InputError: if `jit_compile` is "true" with several replicas: XLA compiles a
-        module for one device, and cannot access variables on other devices.
     """
-    num_replicas = strategy.num_replicas_in_sync
-    if jit_compile == "true" and num_replicas > 1:
-        raise InputError(
-            "`jit_compile`",
-            expected="auto or false for training on several devices",
-            received=f"true, with {num_replicas} devices",
-            hint="`distribution`=none trains on one device",
-        )
     if jit_compile == "auto":
-        if num_replicas > 1 and tf.config.list_logical_devices("GPU"):
-            logging.info(
-                "XLA compiles a step as one module on a single device only; on %s, "
-                "operations are executed one by one",
-                quantity(num_replicas, "device"),
-            )
-        return gpu_of(strategy) is not None
+        return bool(tf.config.list_logical_devices("GPU"))
     return jit_compile == "true"
 
 
