@@ -122,7 +122,10 @@ def test_eager_steps_equal_compiled_ones(mode, train_compiled, train_eagerly):
         ("modules", "plain", (round_robin.TOY,)),
         # Each replica has a thread, which uses the default implementation.
         pytest.param("round_robin", "xla", round_robin.MODES, marks=pytest.mark.slow),
-        pytest.param("modules", "plain", round_robin.MODES, marks=pytest.mark.slow),
+        *(
+            pytest.param("modules", "plain", (mode,), marks=pytest.mark.slow)
+            for mode in ("separable", "none", round_robin.SHARP)
+        ),
     ],
     indirect=["implementation"],
 )

@@ -235,9 +235,17 @@ def test_steps_of_the_network(adapter, precision, options):
 
 
 @pytest.mark.slow
-def test_steps_of_two_replicas(run_two_replicas):
-    """In a process of its own, with every precision and an added domain."""
-    run_two_replicas("precisions")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("series", "float32"),
+        ("parallel", "mixed_float16"),
+        ("separable", "mixed_bfloat16"),
+        ("separable", "mixed_float16", "added"),
+    ],
+)
+def test_steps_of_two_replicas(arguments, run_two_replicas):
+    run_two_replicas("module", *arguments)
 
 
 @pytest.mark.slow
