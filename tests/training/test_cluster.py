@@ -82,6 +82,13 @@ def test_fields_that_cluster_managers_add(config):
         (tf_config({"worker": ["one"]}), r"worker\[0\].*host:port.*Received: 'one'"),
         (tf_config({"worker": ["::1:1000"]}), r"worker\[0\].*Received: '::1:1000'"),
         (tf_config({"worker": ["[one]:1"]}), r"worker\[0\].*Received: '\[one\]:1'"),
+        # Workers would wait for these forever, or end with a traceback.
+        (tf_config({"worker": ["[::1:2:]:1"]}), r"worker\[0\].*host:port"),
+        (tf_config({"worker": ["[1.2.3.4]:1"]}), r"worker\[0\].*host:port"),
+        (tf_config({"worker": ["one..org:1"]}), r"worker\[0\].*host:port"),
+        (tf_config({"worker": ["x" * 64 + ":1"]}), r"worker\[0\].*host:port"),
+        (tf_config({"worker": ["one:0"]}), r"worker\[0\].* port from 1 to 65535"),
+        (tf_config({"worker": ["one:65536"]}), r"worker\[0\].*Received: 'one:65536'"),
         (tf_config({"worker": ["one:1", "one:1"]}), "distinct addresses"),
         (tf_config({"worker": TWO, "chief": TWO[:1]}), "distinct addresses"),
         (tf_config({"worker": TWO, "chief": ["a:1", "b:1"]}), "at most 1 item"),

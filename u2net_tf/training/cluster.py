@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import json
 import os
 import socket
@@ -36,12 +37,33 @@ _CONNECT_SECONDS = 2.0
 # has TensorFlow on its port, which says nothing.
 _GREETING, _GREETING_SECONDS = "u2net_tf: ", 0.5
 _MAX_GREETING_BYTES = 1 << 20
+_MAX_PORT = 65535
+
+
+def _check_address(address: str) -> str:
+    """Raises ValueError for an address that no connection can use.
+
+    Otherwise, workers would wait for it forever.
+    """
+    host, _, port = address.rpartition(":")
+    if host.startswith("["):
+        ipaddress.IPv6Address(host.strip("[]"))
+    else:
+        host.encode("idna")
+    if not 1 <= int(port) <= _MAX_PORT:
+        raise ValueError(port)
+    return address
+
 
 # A name, an IPv4 address or, in brackets, an IPv6 address, followed by the port.
 _Address = Annotated[
     str,
     Field(pattern=r"^([^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"),
-    schema.expected("host:port, such as node1:12345 or [fd00::1]:12345"),
+    pydantic.AfterValidator(_check_address),
+    schema.expected(
+        "host:port, such as node1:12345 or [fd00::1]:12345, with a port from 1 to "
+        f"{_MAX_PORT}"
+    ),
 ]
 
 
