@@ -132,7 +132,7 @@ def module_implementation(triton_kernels: str, *, jit_compile: bool) -> str | No
 
     Args:
       triton_kernels: "auto", "true" or "false".
-      jit_compile: whether XLA compiles a step as one module.
+      jit_compile: whether XLA compiles steps, see `Trainer`.
 
     Returns:
       "triton", or None for the default of `Trainer`.
