@@ -1,4 +1,5 @@
 import logging
+import shutil
 import sys
 
 import nibabel as nib
@@ -45,6 +46,7 @@ def predict(scans, tmp_path):
     def call(
         chosen=scans,
         *,
+        others=(),
         overlap=0.5,
         incomplete=None,
         output_dir=tmp_path / "out",
@@ -56,7 +58,7 @@ def predict(scans, tmp_path):
         report = label_maps.predict_scans(
             predictor,
             1,
-            FoundScans(tuple(chosen), incomplete or {}),
+            FoundScans(tuple(chosen), incomplete or {}, tuple(others)),
             output_dir,
             reading=reading,
             **options,
@@ -372,6 +374,25 @@ def test_a_scan_is_never_replaced(predict, scans, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match="`output`: expected a folder"):
         predict()
+
+
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_a_file_of_another_part_is_never_replaced(chosen, predict, scans, tmp_path):
+    """Both may be predicted at the same time, when neither file exists."""
+    both = [scans[0], Scan("scan_0_probabilities", scans[1].paths)]
+    options = {"others": both[1 - chosen :][:1], "save_probabilities": True}
+    with pytest.raises(InputError, match="expected the output of a single scan"):
+        predict([both[chosen]], **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scan_of_another_part_is_never_replaced(predict, scans, tmp_path):
+    other = Scan("other", (tmp_path / "scan_0_probabilities.nii.gz",))
+    shutil.copyfile(scans[1].paths[0], other.paths[0])
+    options = {"save_probabilities": True, "overwrite": True, "output_dir": tmp_path}
+    with pytest.raises(InputError, match="scan_0_probabilities.* be overwritten"):
+        predict(scans[:1], others=[other], **options)
+    predict(scans[:1], others=[scans[2]], **options)
 
 
 def test_progress_counts_the_scans_that_are_predicted(predict, scans):

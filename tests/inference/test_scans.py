@@ -385,6 +385,9 @@ class TestParts:
             set("abcdef"[k::num_parts]) for k in range(num_parts)
         ]
         assert sum(part.num_cases for part in parts) == 7
+        for part in parts:
+            together = sorted(scan.name for scan in (*part.scans, *part.others))
+            assert together == list("abcef")
 
 
 class TestLists:

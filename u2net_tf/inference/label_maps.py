@@ -130,7 +130,7 @@ def predict_files(
     """
     _require_formats(layout, found, output_format, preview)
     files = layout.files(
-        found.scans,
+        found,
         output_dir,
         modalities=modalities,
         resample_modalities=reading.resample_modalities,

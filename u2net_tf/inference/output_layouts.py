@@ -21,7 +21,7 @@ from u2net_tf.inference.organs import Organ, channels_of
 from u2net_tf.inference.output_paths import paths_of_outputs
 from u2net_tf.inference.outputs import Outputs
 from u2net_tf.inference.prepared_organs import PreparedOrgans
-from u2net_tf.inference.scans import Scan
+from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.inference.volumes_table import VolumesTable
 from u2net_tf.plan.domains import Domain
 from u2net_tf.volumes.class_volumes import voxel_volume_ml
@@ -63,7 +63,7 @@ class Layout(Protocol):
 
     def files(
         self,
-        scans: Sequence[Scan],
+        found: FoundScans,
         output_dir: pathlib.Path,
         *,
         modalities: Sequence[str],
@@ -73,7 +73,7 @@ class Layout(Protocol):
         """Returns the files of each scan.
 
         Args:
-          scans: scans to predict.
+          found: scans to predict.
           output_dir: folder to write to.
           modalities: modalities of the scans.
           resample_modalities: see `ReadingConfig`.
@@ -127,7 +127,7 @@ class SeparateFiles(Layout):
 
     def files(
         self,
-        scans: Sequence[Scan],
+        found: FoundScans,
         output_dir: pathlib.Path,
         *,
         modalities: Sequence[str],
@@ -135,15 +135,15 @@ class SeparateFiles(Layout):
         **options: Any,
     ) -> dict[Scan, list[ScanFiles]]:
         """See `Layout`."""
-        found: dict[Scan, list[ScanFiles]] = {scan: [] for scan in scans}
+        files: dict[Scan, list[ScanFiles]] = {scan: [] for scan in found.scans}
         for organ in self._organs:
             folder = self._folder(output_dir, organ)
-            paths = paths_of_outputs(scans, folder, **options)
-            for scan in scans:
+            paths = paths_of_outputs(found, folder, **options)
+            for scan in found.scans:
                 key = _key(organ, scan, modalities, resample_modalities)
                 one = Outputs(folder, scan.name, paths[scan], key)
-                found[scan].append(ScanFiles(one, organ.domain, (organ,)))
-        return found
+                files[scan].append(ScanFiles(one, organ.domain, (organ,)))
+        return files
 
     def _folder(self, output_dir: pathlib.Path, organ: Organ) -> pathlib.Path:
         return output_dir / organ.name
@@ -204,7 +204,7 @@ class MergedFiles(Layout):
 
     def files(
         self,
-        scans: Sequence[Scan],
+        found: FoundScans,
         output_dir: pathlib.Path,
         *,
         modalities: Sequence[str],
@@ -212,18 +212,18 @@ class MergedFiles(Layout):
         **options: Any,
     ) -> dict[Scan, list[ScanFiles]]:
         """See `Layout`."""
-        paths = paths_of_outputs(scans, output_dir, label_table=True, **options)
+        paths = paths_of_outputs(found, output_dir, label_table=True, **options)
         rows = [[row.domain, row.class_name] for row in self._rows]
-        found = {}
-        for scan in scans:
+        files = {}
+        for scan in found.scans:
             keys = [
                 _key(organ, scan, modalities, resample_modalities)
                 for organ in self._organs
             ]
             key = work_log.work_key(["merged", *keys, rows], [])
             one = Outputs(output_dir, scan.name, paths[scan], key)
-            found[scan] = [ScanFiles(one, self._domain, self._organs)]
-        return found
+            files[scan] = [ScanFiles(one, self._domain, self._organs)]
+        return files
 
     def table(self, path: pathlib.Path | None) -> VolumesTable:
         """See `Layout`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
 
 from u2net_tf.errors import InputError
 from u2net_tf.inference.outputs import (
@@ -12,7 +11,7 @@ from u2net_tf.inference.outputs import (
     PREVIEW,
     PROBABILITIES,
 )
-from u2net_tf.inference.scans import Scan
+from u2net_tf.inference.scans import FoundScans, Scan
 from u2net_tf.volumes import dicom_segmentation
 from u2net_tf.volumes.label_map_files import output_suffix, probabilities_suffix
 
@@ -21,7 +20,7 @@ Paths = dict[str, pathlib.Path]
 
 
 def paths_of_outputs(
-    scans: Sequence[Scan],
+    found: FoundScans,
     output_dir: pathlib.Path,
     *,
     save_probabilities: bool,
@@ -29,10 +28,10 @@ def paths_of_outputs(
     output_format: str,
     label_table: bool = False,
 ) -> dict[Scan, Paths]:
-    """Returns the files to write for each scan, the label map last.
+    """Returns the files of each scan, also of other parts, the label map last.
 
     Args:
-      scans: scans to predict.
+      found: scans to predict.
       output_dir: folder to write to.
       save_probabilities: whether to write them.
       preview: whether to write a preview.
@@ -43,7 +42,7 @@ def paths_of_outputs(
       InputError: if a scan, or a file of another scan, would be replaced.
     """
     paths: dict[Scan, Paths] = {}
-    for scan in scans:
+    for scan in (*found.scans, *found.others):
         suffix = output_suffix(scan.paths[0], output_format)
         endings = {LABEL_MAP: suffix}
         if preview:

@@ -41,10 +41,12 @@ class FoundScans:
       scans: the scans, sorted by name; their files may be unreadable.
       incomplete: name -> reason for cases that lack the file of a modality, and for
         entries named like a scan that are not files, such as broken links.
+      others: scans of other parts, whose files must have different names.
     """
 
     scans: tuple[Scan, ...]
     incomplete: dict[str, InputError]
+    others: tuple[Scan, ...] = ()
 
     @property
     def num_cases(self) -> int:
@@ -63,6 +65,7 @@ class FoundScans:
         return FoundScans(
             tuple(scan for scan in self.scans if scan.name in chosen),
             {name: why for name, why in self.incomplete.items() if name in chosen},
+            tuple(scan for scan in self.scans if scan.name not in chosen),
         )
 
 
