@@ -613,7 +613,7 @@ def test_the_size_of_a_part_is_logged(tmp_path, caplog):
         PredictConfig.from_flat(values | {"part_id": 1}), toy.ONE
     )
     assert [scan.name for scan in found.scans] == ["b"]
-    assert caplog.messages == ["part 1 of the parts 0 to 1: 1 of 3 scans"]
+    assert caplog.messages == ["part 1 (of 0 to 1): 1 of 3 scans"]
 
 
 def test_predict_passes_its_settings_on(monkeypatch, tiny_data, tmp_path, capsys):

@@ -110,7 +110,7 @@ def _find_scans(config: PredictConfig, domain: Domain) -> FoundScans:
         return found
     part = found.part(config.part_id, config.num_parts)
     logging.info(
-        "part %d of the parts 0 to %d: %d of %s",
+        "part %d (of 0 to %d): %d of %s",
         config.part_id,
         config.num_parts - 1,
         part.num_cases,

@@ -386,6 +386,24 @@ def test_a_file_of_another_part_is_never_replaced(chosen, predict, scans, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_part_is_predicted_like_all_scans_together(predict, scans, monkeypatch):
+    """Whether few windows are predicted decides how a network is executed."""
+    given = []
+    original = Foreground.predict_windows
+
+    def predict_windows(self, windows, domain, *, few=False):
+        given.append(few)
+        return original(self, windows, domain)
+
+    monkeypatch.setattr(Foreground, "predict_windows", predict_windows)
+    predict(scans[:1], others=scans[1:])
+    assert set(given) == {True}
+    given.clear()
+    others = [Scan(f"other_{i}", scans[1].paths) for i in range(5000)]
+    predict(scans[1:2], others=others)
+    assert set(given) == {False}
+
+
 def test_a_scan_of_another_part_is_never_replaced(predict, scans, tmp_path):
     other = Scan("other", (tmp_path / "scan_0_probabilities.nii.gz",))
     shutil.copyfile(scans[1].paths[0], other.paths[0])

@@ -170,7 +170,7 @@ def predict_files(
         for scan, content in contents:
             with usable_cases.skipped_if_unusable(scan.name, skipped, reading):
                 overlaps[scan.name] = layout.write(
-                    scan, content, work.pending[scan], table, num_scans=len(found.scans)
+                    scan, content, work.pending[scan], table, num_scans=found.num_scans
                 )
                 num_written += len(work.pending[scan])
             # Freed before waiting for the next one.

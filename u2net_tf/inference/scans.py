@@ -53,6 +53,11 @@ class FoundScans:
         """Number of cases, including incomplete ones."""
         return len(self.scans) + len(self.incomplete)
 
+    @property
+    def num_scans(self) -> int:
+        """Number of scans of all parts."""
+        return len(self.scans) + len(self.others)
+
     def part(self, part_id: int, num_parts: int) -> FoundScans:
         """Returns one of several parts, which together have each case once.
 
