@@ -19,7 +19,6 @@ ANY_SIZE = (
     "DomainNorm",
     "DomainConv3D",
     "ParallelUnit",
-    "EncoderBlock, separable",
     "ClassGate",
 )
 XLA = (
@@ -28,7 +27,6 @@ XLA = (
     "SeparableUnit",
     "DownSample",
     "ClassGate",
-    "U2Net, independent",
 )
 HALF_PRECISION = (
     "DomainNorm",
@@ -38,7 +36,6 @@ HALF_PRECISION = (
     "ParallelUnit",
     "DownSample",
     "DomainConvBlock",
-    "U2Net, independent",
 )
 
 

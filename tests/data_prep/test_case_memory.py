@@ -141,7 +141,14 @@ def test_an_examined_case_takes_no_more_than_estimated(write, name):
     assert 0.4 * examination_bytes(job) < peak < examination_bytes(job)
 
 
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (1, 0.7, 0.7), (2, 2, 1.5)])
+@pytest.mark.parametrize(
+    "spacing_mm",
+    [
+        (1.0, 1.0, 1.0),
+        pytest.param((1, 0.7, 0.7), marks=pytest.mark.slow),
+        (2, 2, 1.5),
+    ],
+)
 @pytest.mark.parametrize("name", FILES)
 def test_a_converted_case_takes_no_more_than_estimated(write, name, spacing_mm):
     num_modalities = FILES[name].get("num_modalities", 1)

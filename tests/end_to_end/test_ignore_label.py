@@ -182,6 +182,7 @@ def test_training_logs_the_dice_of_regions(model_dir):
     assert f"region rim {float(row[f'dice/{NAME}/rim']):.3f}: label 4, label 7" in text
 
 
+@pytest.mark.slow
 def test_regions_can_enter_the_loss(prepared, tmp_path, caplog):
     """The first loss is linear in their weight; the patches are the same."""
     _, _, data_dir = prepared

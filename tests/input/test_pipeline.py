@@ -314,7 +314,7 @@ def test_first_patches_of_every_batch_contain_foreground(shards):
     ("buffer_records", "per_shard", "permuted"),
     [
         (1, 2, True),
-        (2, 2, False),
+        pytest.param(2, 2, False, marks=pytest.mark.slow),
         # The order of shards with one record each is random.
         pytest.param(1, 1, False, marks=pytest.mark.slow),
     ],

@@ -227,7 +227,13 @@ class TestComposeModels:
         )
 
     @pytest.mark.usefixtures("quick_checksums")
-    @pytest.mark.parametrize("killed_at", ["saving", "the check of what was saved"])
+    @pytest.mark.parametrize(
+        "killed_at",
+        [
+            pytest.param("saving", marks=pytest.mark.slow),
+            "the check of what was saved",
+        ],
+    )
     def test_can_be_repeated_after_a_kill(
         self, parent_of, tmp_path, monkeypatch, killed_at
     ):

@@ -128,7 +128,9 @@ def test_a_step(variant, implementation, device, precision):
     assert without_kernel(function, device) == set()
 
 
-@pytest.mark.parametrize("implementation", [None, "plain"])
+@pytest.mark.parametrize(
+    "implementation", [None, pytest.param("plain", marks=pytest.mark.slow)]
+)
 def test_prediction(implementation):
     """By this package, and of a SavedModel."""
     spec, network = toy.make_model()

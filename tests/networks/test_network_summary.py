@@ -73,6 +73,7 @@ def test_layers_that_a_prediction_does_not_need_are_last():
     assert "not computed" not in "".join(rows[:-1])
 
 
+@pytest.mark.slow
 def test_the_network_computes_as_before(network):
     inputs = np.random.default_rng(0).normal(size=(1, 2, 4, 4, 1)).astype(np.float32)
     before = network(inputs, domain=0)

@@ -68,6 +68,7 @@ def model_dir(model, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 class TestCommand:
     def run(self, model_dir, data_dir, **settings):
         main(

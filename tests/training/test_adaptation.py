@@ -175,6 +175,7 @@ def test_can_be_stopped_like_training(parent, data_dir, tmp_path):
 
 
 class TestOldDomains:
+    @pytest.mark.slow
     def test_have_the_same_logits_in_the_saved_model(self, family):
         for child, parent, names in (
             ("second", "first", [toy.ONE.name]),

@@ -210,6 +210,7 @@ class TestLoss:
         with contextlib.nullcontext() if compiled else toy.eager_steps():
             return [trainer.step(domain, batch) for domain in domains]
 
+    @pytest.mark.slow
     def test_dropout_depends_on_seed_domain_and_step(self):
         """Network and batch do not change, and all domains have the same variables."""
         losses = self.losses([0, 0, 0])

@@ -103,7 +103,10 @@ def test_another_model_has_no_effect_later(train, source, tmp_path, caplog):
     assert f"--init_from={source}\n" in (tmp_path / "a" / "flags.txt").read_text()
 
 
-@pytest.mark.parametrize("received", ["a model", "independent models"])
+@pytest.mark.parametrize(
+    "received",
+    ["a model", pytest.param("independent models", marks=pytest.mark.slow)],
+)
 def test_independent_models(make_config, source, tmp_path, received):
     init_from = source
     if received == "independent models":

@@ -33,7 +33,10 @@ def open_folder(monkeypatch, make_config, tmp_path):
     return make
 
 
-@pytest.mark.parametrize(("index", "before"), [(0, 0), (1, 1), (2, 1)])
+@pytest.mark.parametrize(
+    ("index", "before"),
+    [(0, 0), (1, 1), pytest.param(2, 1, marks=pytest.mark.slow)],
+)
 def test_the_chief_removes_leftovers_before_others_read(index, before, open_folder):
     _, events, workers = open_folder(index)
     assert events == [("waited", before)]

@@ -117,6 +117,7 @@ def test_a_signal(
     assert final_state(tmp_path, read_rows) == uninterrupted
 
 
+@pytest.mark.slow
 def test_after_each_step(make_config, tmp_path, uninterrupted, read_rows, at_step):
     """Each run stops after one step, at every combination of domain and place."""
     config = make_config(tmp_path, **SETTINGS, max_minutes=1.0)

@@ -293,9 +293,8 @@ def shallow():
 
 
 class TestUniversal:
-    @pytest.mark.parametrize(
-        "init", ["mean", pytest.param(toy.TWO.name, marks=pytest.mark.slow)]
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("init", ["mean", toy.TWO.name])
     def test_another_domain_does_not_change_the_others(self, shallow, init):
         spec, network = shallow
         new_spec, extended = composition.extend(spec, network, NEW, init=init)
@@ -334,16 +333,8 @@ class TestUniversal:
         kernels = [(a, b) for a, b in zip(own, now, strict=True) if a.ndim > 1]
         assert not any(np.array_equal(*pair) for pair in kernels)
 
-    @pytest.mark.parametrize(
-        "adapter",
-        [
-            "none",
-            *(
-                pytest.param(name, marks=pytest.mark.slow)
-                for name in ("separable", "series", "parallel")
-            ),
-        ],
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("adapter", ["none", "separable", "series", "parallel"])
     def test_models_of_two_labs_are_merged(self, adapter):
         """Each lab adds a domain to one parent; merging does not change any head."""
         parent = toy.make_model(architecture="unet_sharp", depth=1, adapter=adapter)
