@@ -5,6 +5,7 @@ import shutil
 import zlib
 
 import pytest
+import tensorflow as tf
 import toy
 from command_session import tensorflow_server
 
@@ -46,6 +47,17 @@ def run_two_replicas():
         assert done.returncode == 0, done.stdout + done.stderr
 
     return run
+
+
+@pytest.fixture
+def simulate_gpus(monkeypatch):
+    """Lets TensorFlow list a number of GPUs."""
+
+    def simulate(number):
+        gpus = [tf.config.LogicalDevice(f"GPU:{i}", "GPU") for i in range(number)]
+        monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+
+    return simulate
 
 
 class Batches:

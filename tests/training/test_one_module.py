@@ -281,11 +281,8 @@ class TestSetting:
             ("false", 2, False),
         ],
     )
-    def test_decides(self, monkeypatch, jit_compile, num_gpus, expected):
-        gpus = [tf.config.LogicalDevice(f"GPU:{i}", "GPU") for i in range(num_gpus)]
-        monkeypatch.setattr(
-            strategy.tf.config, "list_logical_devices", lambda kind: gpus
-        )
+    def test_decides(self, simulate_gpus, jit_compile, num_gpus, expected):
+        simulate_gpus(num_gpus)
         assert strategy.compiles_steps(jit_compile) == expected
 
     @pytest.mark.usefixtures("toy_network", "shared_input")
@@ -314,14 +311,11 @@ class TestTritonKernels:
     """Which implementation of the operations a compiled step uses."""
 
     @pytest.fixture
-    def reason(self, monkeypatch):
+    def reason(self, monkeypatch, simulate_gpus):
         """Simulates why the kernels cannot be used, None if they can; counts GPUs."""
 
         def pretend(reason, num_gpus=1):
-            gpus = [tf.config.LogicalDevice(f"GPU:{i}", "GPU") for i in range(num_gpus)]
-            monkeypatch.setattr(
-                strategy.tf.config, "list_logical_devices", lambda kind: gpus
-            )
+            simulate_gpus(num_gpus)
             monkeypatch.setattr(strategy, "reason_unavailable", lambda: reason)
 
         return pretend

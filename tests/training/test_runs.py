@@ -192,13 +192,11 @@ class TestModel:
 
 class TestDistribution:
     @pytest.fixture
-    def gpus(self, monkeypatch):
+    def gpus(self, monkeypatch, simulate_gpus):
         """Simulates a number of GPUs; a mirrored strategy is then just a string."""
 
         def pretend(number):
-            monkeypatch.setattr(
-                tf.config, "list_logical_devices", lambda kind: ["GPU"] * number
-            )
+            simulate_gpus(number)
             monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
 
         return pretend

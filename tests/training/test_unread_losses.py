@@ -17,7 +17,7 @@ from u2net_tf.config.training import RunConfig
 from u2net_tf.errors import InputError, StoppedEarlyError, StoppedError
 from u2net_tf.progress import silent
 from u2net_tf.stop_signals import DeferredSignals
-from u2net_tf.training import batches, epoch_steps, loop, runs
+from u2net_tf.training import batches, loop, runs
 from u2net_tf.training.epoch_steps import EpochSteps
 from u2net_tf.training.step import Trainer
 from u2net_tf.training.stop_requests import StopRequests
@@ -205,10 +205,8 @@ def test_skipped_steps_belong_to_their_epoch(train, tmp_path, at_step, read_rows
 
 
 @pytest.mark.parametrize(("num_gpus", "expected"), [(0, 0), (1, 2), (4, 2)])
-def test_default(monkeypatch, num_gpus, expected):
-    monkeypatch.setattr(
-        epoch_steps.tf.config, "list_logical_devices", lambda kind: [kind] * num_gpus
-    )
+def test_default(simulate_gpus, num_gpus, expected):
+    simulate_gpus(num_gpus)
     steps = EpochSteps(
         None,
         toy.PLAN,

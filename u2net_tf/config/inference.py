@@ -226,13 +226,13 @@ class PredictConfig(Config):
         return self
 
     def _check_part(self) -> None:
-        part_id = 0 if self.part_id is None and self.num_parts == 1 else self.part_id
-        if part_id is None or part_id >= self.num_parts:
+        is_missing = self.part_id is None and self.num_parts > 1
+        if is_missing or (self.part_id or 0) >= self.num_parts:
             raise InputError(
                 "`part_id`",
                 expected=f"a part from 0 to {self.num_parts - 1}, since `num_parts` "
                 f"is {self.num_parts}",
-                received="none" if part_id is None else part_id,
+                received="none" if is_missing else self.part_id,
             )
         if self.volumes_csv and self.num_parts > 1:
             raise InputError(
